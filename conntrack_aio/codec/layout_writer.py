@@ -385,6 +385,16 @@ def _fields_of(schema: Schema[object]) -> tuple[attrs.Attribute[object], ...]:
 # Lazy fields
 
 
+def make_reader(surveyed: Survey, size: int) -> FieldReader:
+    """Return a reader for objects with lazy fields that keep their whole message.
+
+    :param surveyed: the survey of a message.
+    :param size: the bytes of a message.
+    """
+    schema = surveyed.skeleton.schema
+    return _SetterCompiler(surveyed, {}, schema, 0, _Kept(0, size)).reader()
+
+
 class _SetterCompiler:
     """Compiles the functions that set the fields of one object, for messages of one skeleton."""
 
@@ -414,6 +424,7 @@ class _SetterCompiler:
     def reader(self) -> FieldReader:
         """Return a reader whose functions are compiled when they are first called."""
         reader = FieldReader()
+        reader.start = self._surveyed.start - self._kept.start
 
         def set_often_read(obj: Any, message: bytes) -> None:
             classes = lazy_classes_of(self._schema.cls)

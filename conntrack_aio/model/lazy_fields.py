@@ -31,10 +31,12 @@ SetFields = Callable[[Any, bytes], None]
 class FieldReader:
     """Sets the fields of the objects that are decoded from messages of one skeleton."""
 
-    __slots__ = ("set_often_read", "set_others")
+    __slots__ = ("set_often_read", "set_others", "start")
 
     set_often_read: SetFields
     set_others: SetFields
+    start: int
+    """The offset of the first attribute in the bytes that an object keeps."""
 
 
 class LazyFields:

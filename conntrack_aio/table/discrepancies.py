@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from ..model.flow import Flow
+from .states import State
 
 MAX_DISCREPANCIES: Final = 256
 """Discrepancies that are recorded at a time. One is enough to show that events are missing."""
@@ -22,7 +22,7 @@ MAX_DISCREPANCIES: Final = 256
 class Discrepancy:
     """A difference that a dump or a look-up found, and that no event has reported yet."""
 
-    flow: Flow
+    state: State
     """The entry as it is in the kernel, or as it was known last."""
     found_at: float
     """When it was found, in the seconds of :attr:`Mirror.now`."""
@@ -44,7 +44,7 @@ class Discrepancies(dict[int, Discrepancy]):
     def record(
         self,
         key: int,
-        flow: Flow,
+        state: State,
         now: float,
         *,
         event_expected: bool,
@@ -57,14 +57,14 @@ class Discrepancies(dict[int, Discrepancy]):
         """
         if (event_expected or confirmed) and len(self) < MAX_DISCREPANCIES:
             self[key] = Discrepancy(
-                flow, now, event_expected, missing, handed_out=confirmed, confirmed=confirmed
+                state, now, event_expected, missing, handed_out=confirmed, confirmed=confirmed
             )
 
-    def take_missing(self) -> dict[int, Flow]:
+    def take_missing(self) -> dict[int, State]:
         """Return the missing entries that must be looked up, each only once."""
-        found: dict[int, Flow] = {}
+        found: dict[int, State] = {}
         for key, discrepancy in self.items():
             if discrepancy.missing and not (discrepancy.confirmed or discrepancy.handed_out):
                 discrepancy.handed_out = True
-                found[key] = discrepancy.flow
+                found[key] = discrepancy.state
         return found

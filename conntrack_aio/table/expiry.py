@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Final
 
-from ..model.flow import Flow
 from .entry_index import EntryIndex
+from .states import State
 
 _ENTRIES_PER_SCAN: Final = 2048
 """Entries whose timeout one call examines, which takes less than a millisecond."""
@@ -37,7 +37,7 @@ class ExpiryScan:
         """Start a new round with all entries."""
         self._remaining = list(self.refreshed_at)
 
-    def overdue(self, now: float, limit: int, excluded: Container[int]) -> dict[int, Flow]:
+    def overdue(self, now: float, limit: int, excluded: Container[int]) -> dict[int, State]:
         """Examine the next entries of the round, and return those whose timeout has expired.
 
         :param now: the present time, in the seconds of :attr:`refreshed_at`.
@@ -46,17 +46,17 @@ class ExpiryScan:
         """
         if not self._remaining:
             self.start_round()
-        found: dict[int, Flow] = {}
+        found: dict[int, State] = {}
         for _ in range(min(_ENTRIES_PER_SCAN, len(self._remaining))):
             key = self._remaining.pop()
             refreshed_at = self.refreshed_at.get(key)
             if refreshed_at is None or key in excluded:
                 continue
-            flow = self._entries.get(key)
-            assert flow is not None
-            timeout = _WITHOUT_TIMEOUT if flow.timeout is None else flow.timeout
-            if refreshed_at + timeout + _ROUNDING < now:
-                found[key] = flow
+            state = self._entries.get(key)
+            assert state is not None
+            timeout = self._entries.states.timeout_of(state)
+            if refreshed_at + (_WITHOUT_TIMEOUT if timeout is None else timeout) + _ROUNDING < now:
+                found[key] = state
                 if len(found) == limit:
                     break
         return found

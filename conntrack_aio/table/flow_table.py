@@ -45,8 +45,8 @@ class FlowTable(AsyncResource):
     table does it when it is opened, after events were lost, at the interval ``reconcile``, and when
     :meth:`reconcile` is called.
 
-    The flows are as the kernel last reported them. Do not change them: an entry that changes gets
-    another object. Timeouts, counters and timestamps are those of the last reconciliation or of the
+    The flows are as the kernel last reported them. Each look-up returns new objects, which are
+    yours: a later change of the entry does not change them, nor do they change the table. Timeouts, counters and timestamps are those of the last reconciliation or of the
     last event that had them, which few events do.
 
     A shortage of file descriptors, threads or memory, or a missing reply, does not end the table.
@@ -85,6 +85,7 @@ class FlowTable(AsyncResource):
         self._prepare = prepare
         self._mirror = Mirror(predicate)
         self._entries = self._mirror.entries
+        self._new_flow = self._mirror.states.new_flow
         self._synchronizer = Synchronizer(
             kernel_table, self._mirror, reconcile, self._check, constant_match=constant_match
         )
@@ -108,7 +109,8 @@ class FlowTable(AsyncResource):
         """
         self._check()
         tuple = plain_tuple(tuple)
-        return self._entries.by_orig(tuple, _zone_of(tuple, zone))
+        state = self._entries.by_orig(tuple, _zone_of(tuple, zone))
+        return None if state is None else self._new_flow(state)
 
     def by_reply(self, tuple: Tuple, *, zone: int | None = None) -> Flow | None:
         """Return the entry with this reply tuple, or ``None``.
@@ -117,7 +119,8 @@ class FlowTable(AsyncResource):
         """
         self._check()
         tuple = plain_tuple(tuple)
-        return self._entries.by_reply(tuple, _zone_of(tuple, zone))
+        state = self._entries.by_reply(tuple, _zone_of(tuple, zone))
+        return None if state is None else self._new_flow(state)
 
     def get(self, tuple: Tuple, *, zone: int | None = None) -> Flow | None:
         """Return the entry with this tuple in either direction, or ``None``.
@@ -133,8 +136,10 @@ class FlowTable(AsyncResource):
         return self._get(tuple, _zone_of(tuple, zone))
 
     def _get(self, tuple: Tuple, zone: int) -> Flow | None:
-        found = self._entries.by_orig(tuple, zone)
-        return self._entries.by_reply(tuple, zone) if found is None else found
+        state = self._entries.by_orig(tuple, zone)
+        if state is None:
+            state = self._entries.by_reply(tuple, zone)
+        return None if state is None else self._new_flow(state)
 
     def by_id(self, id: int) -> list[Flow]:
         """Return the entries with this :attr:`Flow.id`.
@@ -148,7 +153,7 @@ class FlowTable(AsyncResource):
             number = as_int(id)
         except TypeError:
             raise TypeError(f"id must be a number; got {describe_value(id)}") from None
-        return self._entries.by_id(number)
+        return [self._new_flow(state) for state in self._entries.by_id(number)]
 
     def find(self, packet: Tuple, *, zone: int | None = None) -> Flow | None:
         """Return the entry that a packet belongs to, or ``None``.
@@ -193,7 +198,7 @@ class FlowTable(AsyncResource):
     def __iter__(self) -> Iterator[Flow]:
         """Iterate over a snapshot of the entries. Later changes do not affect the iterator."""
         self._check()
-        return iter(tuple(self._entries.flows))
+        return self._entries.flows
 
     def __contains__(self, item: object) -> bool:
         """Return whether an entry has this tuple, or is the entry of this flow.
@@ -213,7 +218,7 @@ class FlowTable(AsyncResource):
             stored = self._entries.by_orig(orig, _zone_of(orig, zone))
         except (EncodeError, TypeError):
             return False
-        return stored is not None and may_be_same_entry(stored, item)
+        return stored is not None and may_be_same_entry(self._new_flow(stored), item)
 
     # -- state ------------------------------------------------------------------------------
 

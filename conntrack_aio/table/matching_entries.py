@@ -9,13 +9,15 @@ from ..model.flow import Flow
 from ..model.table import Cause
 from .entry_index import EntryIndex
 from .expiry import ExpiryScan
+from .states import State
+from .tuple_keys import Keys
 
 
 class ChangeReader(Protocol):
     """Receives the changes of a mirror for one reader."""
 
     def record_change(
-        self, key: int, before: Flow | None, final: Flow | None, cause: Cause, /
+        self, key: int, before: State | None, final: State | None, cause: Cause, /
     ) -> None:
         """Record that an entry was added, changed or removed.
 
@@ -36,6 +38,7 @@ class MatchingEntries:
         :param predicate: which flows to hold; ``None`` for all.
         """
         self.entries: Final = EntryIndex()
+        self.states: Final = self.entries.states
         self.readers: tuple[ChangeReader, ...] = ()
         """Replaced by another tuple when a reader starts or ends. The garbage collector may close a
         reader at any moment, even while other readers are called."""
@@ -59,29 +62,32 @@ class MatchingEntries:
         self._expiry.clear()
         self._predicate = None
 
-    def _add(self, key: int, flow: Flow, cause: Cause) -> bool:
+    def _add(self, keys: Keys, state: State, cause: Cause) -> bool:
         """Add an entry if it matches; return whether it does."""
-        if self._predicate is not None and not self._predicate(flow):
+        if self._predicate is not None and not self._matches(state):
             return False
-        self.entries.add(key, flow)
+        self.entries.add(keys, state)
+        key = keys[0]
         self._refreshed_at[key] = self.now
         for reader in self.readers:
             reader.record_change(key, None, None, cause)
         return True
 
-    def _change(
-        self, key: int, before: Flow, flow: Flow, changed: tuple[str, ...], cause: Cause
-    ) -> None:
+    def _change(self, key: int, before: State, state: State, cause: Cause) -> None:
         """Store a later state of an entry, or remove the entry if it no longer matches."""
-        if self._predicate is not None and not self._predicate(flow):
-            self._remove(key, flow, Cause.UNMATCHED, before=before)
+        if self._predicate is not None and not self._matches(state):
+            self._remove(key, state, Cause.UNMATCHED, before=before)
             return
-        self.entries.replace(key, flow)
-        if changed:
+        self.entries.replace(key, state)
+        if self.readers and self.states.changed_fields(before, state):
             for reader in self.readers:
                 reader.record_change(key, before, None, cause)
 
-    def _remove(self, key: int, final: Flow, cause: Cause, *, before: Flow | None = None) -> None:
+    def _matches(self, state: State) -> bool:
+        assert self._predicate is not None
+        return self._predicate(self.states.flow_of(state))
+
+    def _remove(self, key: int, final: State, cause: Cause, *, before: State | None = None) -> None:
         """Remove an entry, and report its final state."""
         self.entries.remove(key)
         self.without_events.discard(key)

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
+from typing import TypeAlias
 
 from ..codec.reference import encode
 from ..codec.requests.common import as_argument
@@ -18,17 +19,43 @@ from ..model.values import describe_value, number_within
 from ..plain import as_int
 
 
+Keys: TypeAlias = tuple[int, int | None, int | None]
+"""The keys of an entry: of its original tuple; of its reply tuple, unless that is the inverse of
+the original tuple; and the id, if it is known."""
+
+
 def key_of(tuple_: Tuple, zone: int) -> int:
     """Return the key of a tuple with plain values in a zone."""
     src = tuple_.src
     width, form = (32, 0) if type(src) is IPv4Address else (128, 1)
-    number = int(src) << width | int(tuple_.dst)
-    number = number << 32 | (tuple_.sport or 0) << 16 | (tuple_.dport or 0)
+    ends = int(src) << width | int(tuple_.dst)
+    ports = (tuple_.sport or 0) << 16 | (tuple_.dport or 0)
     if tuple_.icmp_id or tuple_.icmp_type or tuple_.icmp_code:
-        kind = (tuple_.icmp_type or 0) << 8 | (tuple_.icmp_code or 0)
-        number = number << 32 | (tuple_.icmp_id or 0) << 16 | kind
+        icmp = tuple_.icmp_id or 0, tuple_.icmp_type or 0, tuple_.icmp_code or 0
+        return pack_icmp_key(ends, form == 1, tuple_.proto, ports, *icmp, zone)
+    # Generated functions compute the same: see record_functions.
+    return ends << 58 | ports << 26 | tuple_.proto << 18 | zone << 2 | form
+
+
+def pack_icmp_key(
+    ends: int, wide: bool, proto: int, ports: int, id: int, type: int, code: int, zone: int
+) -> int:
+    """Return the key of a tuple that has fields of ICMP, which may all be 0.
+
+    :param ends: both addresses.
+    :param wide: whether these are addresses of IPv6.
+    :param proto: the protocol.
+    :param ports: both ports, if it has any.
+    :param id: the identifier.
+    :param type: the type.
+    :param code: the code.
+    :param zone: the zone.
+    """
+    number, form = ends << 32 | ports, int(wide)
+    if id or type or code:
+        number = number << 32 | id << 16 | type << 8 | code
         form |= 2
-    return (number << 8 | tuple_.proto) << 18 | zone << 2 | form
+    return (number << 8 | proto) << 18 | zone << 2 | form
 
 
 def plain_tuple(tuple_: Tuple) -> Tuple:
@@ -82,6 +109,11 @@ def reply_key(flow: Flow) -> int:
     """Return the key of a flow's reply tuple. No other entry has it as its reply tuple."""
     reply = flow.reply
     return key_of(reply, (flow.zone if reply.zone is None else reply.zone) or 0)
+
+
+def keys_of(flow: Flow) -> Keys:
+    """Return the keys of a flow."""
+    return orig_key(flow), None if reply_is_inverse(flow) else reply_key(flow), flow.id
 
 
 def reply_is_inverse(flow: Flow) -> bool:

@@ -1,0 +1,358 @@
+"""States of entries: what the live table stores, compares and merges.
+
+A state is usually a *record*: the attributes that the kernel sent, after a prefix of two bytes that
+tells the format of the record. Records of one format have the same skeleton, so functions that are
+compiled for the format read them. A record takes a third of the memory of a flow. Most events are
+applied without creating an object.
+
+A state is a flow if there is no format for it: a flow that a layout did not decode, or the result
+of a merge that records do not allow. The rules for flows are in :mod:`.merging`. Those for records
+give the same results.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, TypeAlias, cast
+
+from ..codec.layout_writer import can_compile, make_reader
+from ..codec.schema import schema_of
+from ..codec.skeleton import Found, Survey, survey
+from ..function_builder import BoundedMemo
+from ..model.enums import Status
+from ..model.events import FlowEvent
+from ..model.flow import Flow
+from ..model.lazy_fields import FieldReader, lazy_classes_of
+from ..netlink.attributes import HEADER, pack, walk
+from ..uapi.nfnetlink_conntrack import CTA
+from . import merging, tuple_keys
+from .merging import duplicate
+from .record_functions import (
+    Attribute,
+    Compare,
+    Layout,
+    Merge,
+    ReadKeys,
+    compile_keys,
+    compile_merge,
+    compile_same_entry,
+    compile_unchanged,
+    find_attributes,
+    merged_pieces,
+    named_values,
+)
+from .tuple_keys import Keys
+
+State: TypeAlias = bytes | Flow
+"""A state of an entry: a record, or a flow that nothing changes any more."""
+
+_PREFIX: Final = 2
+"""Bytes before the attributes of a record: the number of its format."""
+
+_MAX_FORMATS: Final = 1024
+"""Formats of a table, at most. The states of further skeletons are flows. A table of real traffic
+needs some dozens."""
+
+_MAX_FUNCTIONS: Final = 1024
+"""Functions of a table, at most, that read two records. When there are more, all are dropped."""
+
+_MAX_PARTS: Final = 256
+"""Skeletons whose functions all tables of the process share, at most."""
+
+_DYING: Final = int(Status.DYING)
+_MARK_0: Final = pack(CTA.MARK, bytes(4))
+_NOT_OF_FLOWS: Final = (
+    schema_of(FlowEvent).root.children.keys() - schema_of(Flow).root.children.keys()
+)
+"""The numbers of the attributes of an event that are not of its flow."""
+
+_unread: Final = cast("type[Flow]", lazy_classes_of(Flow).unread)
+_lazy: Final = frozenset({_unread, lazy_classes_of(Flow).partly_read})
+_new: Final = object.__new__
+
+
+class _Parts(NamedTuple):
+    """What depends only on the skeleton of a record."""
+
+    template: bytes
+    """A record whose values are 0, except those that determine the skeleton."""
+    reader: FieldReader
+    keys: ReadKeys | None
+    values: dict[str, Found]
+    attributes: dict[str, Attribute] | None
+
+
+_parts: Final = BoundedMemo(_MAX_PARTS)
+
+
+class _Format:
+    """A format of records."""
+
+    __slots__ = (
+        "has_labels",
+        "id",
+        "keys",
+        "layout",
+        "prefix",
+        "reader",
+        "status",
+        "template",
+        "timeout",
+    )
+
+    def __init__(self, prefix: bytes, parts: _Parts) -> None:
+        assert parts.keys is not None
+        values = parts.values
+        self.prefix = prefix
+        self.template = parts.template
+        self.reader = parts.reader
+        self.keys = parts.keys
+        self.layout = None
+        """Where the values are; ``None`` if records of the format are not compared or merged."""
+        if parts.attributes is not None:
+            self.layout = Layout(prefix, values, parts.attributes)
+        self.has_labels = "labels" in values
+        self.id = _slice_of(values.get("id"))
+        self.status = _slice_of(values.get("status"))
+        self.timeout = _slice_of(values.get("timeout"))
+
+
+def _slice_of(found: Found | None) -> slice | None:
+    return None if found is None else slice(found.start, found.end)
+
+
+class _Source(NamedTuple):
+    """How records are made of messages with one reader."""
+
+    prefix: bytes
+    first: slice
+    """The attributes of the flow."""
+    second: slice | None
+    """Those after an attribute that is not of the flow."""
+    suffix: bytes
+    """Attributes to add."""
+
+
+class States:
+    """The formats of the records of a table, and operations on states."""
+
+    def __init__(self) -> None:
+        self._formats: dict[bytes, _Format] = {}
+        """The formats by their prefixes."""
+        self._by_skeleton: dict[tuple[int, int, int], _Format | None] = {}
+        self._sources = BoundedMemo(_MAX_FUNCTIONS)
+        self._sources_of_new = BoundedMemo(_MAX_FUNCTIONS)
+        """Those of NEW events, which leave out a mark of 0."""
+        self._merges = BoundedMemo(_MAX_FUNCTIONS, self._make_merge)
+        """By the prefixes of the known record and of the update, one after the other."""
+        self._unchanged = BoundedMemo(_MAX_FUNCTIONS, self._make_unchanged)
+        self._same_entry = BoundedMemo(_MAX_FUNCTIONS, self._make_same_entry)
+
+    # -- from flows and to flows --------------------------------------------------------------
+
+    def state_of(self, flow: Flow, *, new: bool = False) -> State:
+        """Return the state of an entry that the kernel sent.
+
+        :param flow: the entry. The caller must not use it afterwards.
+        :param new: whether this is a NEW event. Only NEW events leave out a mark of 0.
+        """
+        if type(flow) in _lazy:
+            message: bytes | None = flow._message  # pyright: ignore[reportPrivateUsage]
+            reader = flow._reader  # pyright: ignore[reportPrivateUsage]
+            if message is not None:
+                sources = self._sources_of_new if new else self._sources
+                source: _Source | None = sources.get(reader)
+                if source is None and reader not in sources:
+                    source = self._make_source(reader, message, new=new)
+                    sources.store(reader, source)
+                if source is not None:
+                    if source.second is None:
+                        return source.prefix + message[source.first] + source.suffix
+                    attributes = message[source.first] + message[source.second]
+                    return source.prefix + attributes + source.suffix
+        if new:
+            flow.mark = flow.mark or 0
+        return flow
+
+    def new_flow(self, state: State) -> Flow:
+        """Return a new flow for the program, which may change it."""
+        return self.flow_of(state) if type(state) is bytes else duplicate(cast("Flow", state))
+
+    def flow_of(self, state: State) -> Flow:
+        """Return the flow of a state, which must not be changed."""
+        if type(state) is not bytes:
+            return cast("Flow", state)
+        flow = _new(_unread)
+        flow._message = state  # pyright: ignore[reportPrivateUsage]
+        flow._reader = self._formats[state[:_PREFIX]].reader  # pyright: ignore[reportPrivateUsage]
+        return flow
+
+    # -- one state ----------------------------------------------------------------------------
+
+    def keys_of(self, state: State) -> Keys:
+        """Return the keys of the entry."""
+        if type(state) is bytes:
+            return self._formats[state[:_PREFIX]].keys(state)
+        return tuple_keys.keys_of(cast("Flow", state))
+
+    def is_dying(self, state: State) -> bool:
+        """Return whether the entry has ended and is still in the kernel's table.
+
+        Its destroy event was already sent: ``nf_ct_delete`` sends it before it removes the entry.
+        No further event reports the end.
+        """
+        if type(state) is bytes:
+            where = self._formats[state[:_PREFIX]].status
+            return where is not None and bool(int.from_bytes(state[where], "big") & _DYING)
+        status = cast("Flow", state).status
+        return status is not None and bool(int(status) & _DYING)
+
+    def id_of(self, state: State) -> int | None:
+        """Return the id of the entry."""
+        if type(state) is bytes:
+            where = self._formats[state[:_PREFIX]].id
+            return None if where is None else int.from_bytes(state[where], "big")
+        return cast("Flow", state).id
+
+    def has_labels(self, state: State) -> bool:
+        """Return whether labels are known of the entry."""
+        if type(state) is bytes:
+            return self._formats[state[:_PREFIX]].has_labels
+        return cast("Flow", state).labels is not None
+
+    def timeout_of(self, state: State) -> int | None:
+        """Return the timeout of the entry."""
+        if type(state) is bytes:
+            where = self._formats[state[:_PREFIX]].timeout
+            return None if where is None else int.from_bytes(state[where], "big")
+        return cast("Flow", state).timeout
+
+    # -- two states ---------------------------------------------------------------------------
+
+    def same_entry(self, one: State, other: State) -> bool:
+        """Return whether two states with one original tuple are of one entry.
+
+        See :func:`.merging.same_entry`.
+        """
+        if type(one) is type(other) is bytes:
+            certainly: Compare | None = self._same_entry[one[:_PREFIX] + other[:_PREFIX]]
+            if certainly is not None and certainly(one, other):
+                return True
+        return merging.same_entry(self.flow_of(one), self.flow_of(other))
+
+    def changed_fields(self, before: State, after: State) -> tuple[str, ...]:
+        """Return the names of the fields in which two states of an entry differ.
+
+        See :func:`.merging.changed_fields`.
+        """
+        if type(before) is type(after) is bytes:
+            unchanged: Compare | None = self._unchanged[before[:_PREFIX] + after[:_PREFIX]]
+            if unchanged is not None and unchanged(before, after):
+                return ()
+        return merging.changed_fields(self.flow_of(before), self.flow_of(after))
+
+    def merge(self, known: State, update: State) -> State | None:
+        """Return the state of an entry after an update; ``None`` if it is of another entry.
+
+        See :func:`.merging.same_entry` and :func:`.merging.merge_update`.
+        """
+        if type(known) is type(update) is bytes:
+            merge: Merge | None = self._merges[known[:_PREFIX] + update[:_PREFIX]]
+            if merge is not None and (merged := merge(known, update)) is not None:
+                return merged
+        flow = self.flow_of(known)
+        changed = self.flow_of(update)
+        if not merging.same_entry(flow, changed):
+            return None
+        if changed is update:
+            changed = duplicate(changed)
+        merging.merge_update(flow, changed)
+        return changed
+
+    # -- formats ------------------------------------------------------------------------------
+
+    def _make_source(self, reader: FieldReader, message: bytes, *, new: bool) -> _Source | None:
+        """Return how records are made of messages like this one; ``None`` if they cannot be."""
+        parts: list[tuple[int, int]] = []
+        for number, _, first, last in walk(message, reader.start, len(message)):
+            if number in _NOT_OF_FLOWS:
+                continue
+            start, end = first - HEADER.size, first + ((last - first + 3) & ~3)
+            if parts and parts[-1][1] == start:
+                start = parts.pop()[0]
+            parts.append((start, end))
+        if not parts or len(parts) > 2:
+            return None
+        slices = [slice(start, end) for start, end in parts]
+        first_part, second_part = slices[0], slices[1] if len(slices) == 2 else None
+        attributes = b"".join([message[part] for part in slices])
+        suffix = b""
+        if new and "mark" not in named_values(_survey(bytes(_PREFIX) + attributes).skeleton):
+            suffix = _MARK_0
+        format = self._format_of(attributes + suffix)
+        return None if format is None else _Source(format.prefix, first_part, second_part, suffix)
+
+    def _format_of(self, attributes: bytes) -> _Format | None:
+        """Return the format of a record; ``None`` if its entry has to be a flow.
+
+        :param attributes: the attributes of the record.
+        """
+        record = bytes(_PREFIX) + attributes
+        surveyed = _survey(record)
+        mask = bytearray(len(record))
+        for start, end in surveyed.fixed:
+            mask[start:end] = b"\xff" * (end - start)
+        fixed = int.from_bytes(mask, "little")
+        template = fixed & int.from_bytes(record, "little")
+        skeleton = (len(record), fixed, template)
+        if skeleton in self._by_skeleton:
+            return self._by_skeleton[skeleton]
+        if len(self._by_skeleton) >= _MAX_FORMATS:
+            return None
+        parts: _Parts | None = _parts.get(skeleton)
+        if parts is None:
+            parts = _make_parts(surveyed, template.to_bytes(len(record), "little"))
+            _parts.store(skeleton, parts)
+        format = None
+        if parts.keys is not None:
+            prefix = len(self._formats).to_bytes(_PREFIX, "little")
+            format = self._formats[prefix] = _Format(prefix, parts)
+        self._by_skeleton[skeleton] = format
+        return format
+
+    def _make_merge(self, prefixes: bytes) -> Merge | None:
+        layouts = self._layouts(prefixes)
+        if layouts is None:
+            return None
+        known, update = layouts
+        pieces = merged_pieces(known, update)
+        templates = [self._formats[each.prefix].template for each in layouts]
+        merged = [templates[of_update][start:end] for of_update, start, end in pieces]
+        format = self._format_of(b"".join(merged))
+        return None if format is None else compile_merge(known, update, pieces, format.prefix)
+
+    def _layouts(self, prefixes: bytes) -> tuple[Layout, Layout] | None:
+        one, other = [self._formats[p].layout for p in (prefixes[:_PREFIX], prefixes[_PREFIX:])]
+        return None if one is None or other is None else (one, other)
+
+    def _make_same_entry(self, prefixes: bytes) -> Compare | None:
+        layouts = self._layouts(prefixes)
+        return None if layouts is None else compile_same_entry(*layouts)
+
+    def _make_unchanged(self, prefixes: bytes) -> Compare | None:
+        layouts = self._layouts(prefixes)
+        return None if layouts is None else compile_unchanged(*layouts)
+
+
+def _survey(record: bytes) -> Survey:
+    return survey(Flow, record, _PREFIX, len(record))
+
+
+def _make_parts(surveyed: Survey, template: bytes) -> _Parts:
+    size = len(template)
+    return _Parts(
+        template,
+        make_reader(surveyed, size),
+        compile_keys(surveyed, size) if can_compile(surveyed) else None,
+        named_values(surveyed.skeleton),
+        find_attributes(surveyed, template),
+    )
