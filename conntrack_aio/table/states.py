@@ -272,9 +272,11 @@ class States:
 
     def _make_source(self, reader: FieldReader, message: bytes, *, new: bool) -> _Source | None:
         """Return how records are made of messages like this one; ``None`` if they cannot be."""
+        # What an event keeps begins in the header, with its port id.
+        left_out = _NOT_OF_FLOWS if reader.start else frozenset[int]()
         parts: list[tuple[int, int]] = []
         for number, _, first, last in walk(message, reader.start, len(message)):
-            if number in _NOT_OF_FLOWS:
+            if number in left_out:
                 continue
             start, end = first - HEADER.size, first + ((last - first + 3) & ~3)
             if parts and parts[-1][1] == start:
