@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import Final
 
 from ..model.flow import Flow
 from ..model.tuples import Tuple
@@ -23,6 +24,8 @@ class EntryIndex:
         """
         self.states = States() if states is None else states
         self._entries: dict[int, State] = {}
+        self.get: Final[Callable[[int], State | None]] = self._entries.get
+        """Returns the state with a key, or ``None``."""
         self._by_reply: dict[int, int] = {}
         """Original keys by reply key, of entries whose reply tuple is not the inverse of the
         original tuple."""
@@ -55,10 +58,6 @@ class EntryIndex:
     def flows(self) -> Iterator[Flow]:
         """An iterator over new flows of a snapshot of the entries."""
         return map(self.states.new_flow, tuple(self._entries.values()))
-
-    def get(self, key: int) -> State | None:
-        """Return the state with this key, or ``None``."""
-        return self._entries.get(key)
 
     def by_orig(self, tuple_: Tuple, zone: int) -> State | None:
         """Return the state with this original tuple, or ``None``.
@@ -107,14 +106,14 @@ class EntryIndex:
                 others = (others,) if isinstance(others, int) else others
                 self._ids[id] = (*others, key)
 
-    def replace(self, key: int, state: State) -> None:
+    def replace(self, keys: Keys, state: State) -> None:
         """Store a later state of an entry. The key must be present, and the tuples the same."""
-        id_of = self.states.id_of
-        if id_of(self._entries[key]) == id_of(state):
+        key, _, id = keys
+        if self.states.id_of(self._entries[key]) == id:
             self._entries[key] = state
         else:  # one of the two states has no id
             self.remove(key)
-            self.add(self.states.keys_of(state), state)
+            self.add(keys, state)
 
     def remove(self, key: int) -> None:
         """Remove the state with this key, which must be present."""

@@ -45,9 +45,9 @@ class FlowTable(AsyncResource):
     table does it when it is opened, after events were lost, at the interval ``reconcile``, and when
     :meth:`reconcile` is called.
 
-    The flows are as the kernel last reported them. Each look-up returns new objects, which are
-    yours: a later change of the entry does not change them, nor do they change the table. Timeouts, counters and timestamps are those of the last reconciliation or of the
-    last event that had them, which few events do.
+    The flows are as the kernel last reported them. Each look-up returns new objects, which belong
+    to the program: no later change of the entry changes them. Timeouts, counters and timestamps are
+    those of the last reconciliation or of the last event that had them, which few events do.
 
     A shortage of file descriptors, threads or memory, or a missing reply, does not end the table.
     The table retries until the shortage is over, and is :attr:`behind` until then. A missing

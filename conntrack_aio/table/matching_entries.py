@@ -73,12 +73,13 @@ class MatchingEntries:
             reader.record_change(key, None, None, cause)
         return True
 
-    def _change(self, key: int, before: State, state: State, cause: Cause) -> None:
+    def _change(self, keys: Keys, before: State, state: State, cause: Cause) -> None:
         """Store a later state of an entry, or remove the entry if it no longer matches."""
+        key = keys[0]
         if self._predicate is not None and not self._matches(state):
             self._remove(key, state, Cause.UNMATCHED, before=before)
             return
-        self.entries.replace(key, state)
+        self.entries.replace(keys, state)
         if self.readers and self.states.changed_fields(before, state):
             for reader in self.readers:
                 reader.record_change(key, before, None, cause)

@@ -31,6 +31,9 @@ from .merging import (
 from .states import State
 from .tuple_keys import Keys
 
+_NEW: Final = EventType.NEW
+_UPDATE: Final = EventType.UPDATE
+
 REMOVALS_PER_TURN: Final = 2048
 """Entries that are examined for removal before other tasks get their turn."""
 
@@ -52,7 +55,7 @@ class Mirror(MatchingEntries):
         """
         super().__init__(predicate)
         self.unresolved: dict[int, State] = {}
-        """States by key of entries that must be looked up, because what is known of them may be wrong."""
+        """States by key that must be looked up, because what is known of them may be wrong."""
         self.caught_up = False
         """Whether all events that come now are newer than everything that was read."""
         self.applied = 0
@@ -87,13 +90,12 @@ class Mirror(MatchingEntries):
         """Apply an event. The caller must not use its flow afterwards."""
         self.applied += 1
         kind = event.type
-        state = self.states.state_of(event.flow, new=kind is EventType.NEW)
-        keys = self.states.keys_of(state)
+        state, keys = self.states.read(event.flow, new=kind is _NEW)
         if self.discrepancies:
             self.discrepancies.pop(keys[0], None)
-        if kind is EventType.UPDATE:
+        if kind is _UPDATE:
             self._apply_update(keys, state, event)
-        elif kind is EventType.NEW:
+        elif kind is _NEW:
             self._apply_new(keys, state)
         else:
             self._apply_destroy(keys, state)
@@ -120,7 +122,7 @@ class Mirror(MatchingEntries):
             # right: changes after the creation have events of their own, or are in this event.
             self.without_events.discard(key)
             self._refreshed_at[key] = self.now
-            self._change(key, stored, state, Cause.EVENT)
+            self._change(keys, stored, state, Cause.EVENT)
 
     def _apply_update(self, keys: Keys, state: State, event: FlowEvent) -> None:
         key, dump = keys[0], self._dump
@@ -141,7 +143,9 @@ class Mirror(MatchingEntries):
             return
         self.without_events.discard(key)
         self._refreshed_at[key] = self.now
-        self._change(key, stored, merged, Cause.EVENT)
+        if keys[2] is None:  # the known state may have an id
+            keys = self.states.keys_of(merged)
+        self._change(keys, stored, merged, Cause.EVENT)
         if self._may_have_cleared_labels(stored, merged, event):
             self.unresolved[key] = merged
 
@@ -216,10 +220,9 @@ class Mirror(MatchingEntries):
         dump, states = self._dump, self.states
         if dump is None:  # the mirror was cleared
             return
-        state = states.state_of(flow)
+        state, keys = states.read(flow)
         if states.is_dying(state):
             return
-        keys = states.keys_of(state)
         key = keys[0]
         reported = dump.reported.get(key)
         if reported is None:
@@ -288,7 +291,7 @@ class Mirror(MatchingEntries):
         :param flow: what the kernel returned; ``None`` if there is no such entry. The caller must
             not use it afterwards.
         """
-        self._store_looked_up(key, self._live_state(key, flow))
+        self._store_looked_up(key, *self._read_live(key, flow))
 
     def apply_verification(self, key: int, expected: State, flow: Flow | None) -> None:
         """Apply the look-up of an entry from :meth:`overdue` or :meth:`missing_entries`.
@@ -299,9 +302,9 @@ class Mirror(MatchingEntries):
             not use it afterwards.
         """
         discrepancy = self.discrepancies.get(key)
-        state = self._live_state(key, flow)
+        keys, state = self._read_live(key, flow)
         if state is not None:
-            self._store_looked_up(key, state, examine=discrepancy is None)
+            self._store_looked_up(key, keys, state, examine=discrepancy is None)
             if discrepancy is not None:
                 del self.discrepancies[key]
                 # The entry exists, but the kernel's filter may have left it out of the dump.
@@ -318,18 +321,21 @@ class Mirror(MatchingEntries):
                 key, expected, self._should_emit(key), missing=True, confirmed=True
             )
 
-    def _live_state(self, key: int, flow: Flow | None) -> State | None:
-        """Return the state that a look-up found, if it is of a live entry with this key.
+    def _read_live(self, key: int, flow: Flow | None) -> tuple[Keys, State | None]:
+        """Return the keys and the state that a look-up found.
 
-        The kernel looks up entries by either tuple, so it may return another entry.
+        The state is ``None`` if it is not of a live entry with this key. The kernel looks up
+        entries by either tuple, so it may return another entry.
         """
+        nothing = (key, None, None), None
         if flow is None:
-            return None
-        state = self.states.state_of(flow)
-        live = self.states.keys_of(state)[0] == key and not self.states.is_dying(state)
-        return state if live else None
+            return nothing
+        state, keys = self.states.read(flow)
+        return (keys, state) if keys[0] == key and not self.states.is_dying(state) else nothing
 
-    def _store_looked_up(self, key: int, state: State | None, *, examine: bool = False) -> None:
+    def _store_looked_up(
+        self, key: int, keys: Keys, state: State | None, *, examine: bool = False
+    ) -> None:
         """Store the present state of an entry; ``None`` if it does not exist."""
         self.caught_up = False
         if self._dump is not None:
@@ -339,7 +345,7 @@ class Mirror(MatchingEntries):
             else:
                 reported.record_complete(state)
         if state is not None:
-            self._set(self.states.keys_of(state), state, examine=examine)
+            self._set(keys, state, examine=examine)
         elif (stored := self.entries.get(key)) is not None:
             self._remove(key, stored, Cause.RECONCILED)
 
@@ -440,7 +446,7 @@ class Mirror(MatchingEntries):
         if examine and self._has_reportable_change(stored, state):
             self._record_discrepancy(key, state, self._should_emit(key))
         self._refreshed_at[key] = self.now
-        self._change(key, stored, state, Cause.RECONCILED)
+        self._change(keys, stored, state, Cause.RECONCILED)
         return False
 
     def _has_reportable_change(self, before: State, after: State) -> bool:

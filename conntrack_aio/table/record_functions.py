@@ -14,7 +14,7 @@ from ..codec.skeleton import Found, Skeleton, Survey
 from ..function_builder import Expression, FunctionBuilder
 from ..netlink.attributes import HEADER, walk
 from .merging import UNREPORTED_FIELDS
-from .tuple_keys import Keys, pack_icmp_key
+from .tuple_keys import Keys
 
 ReadKeys = Callable[[bytes], Keys]
 """Returns the keys of a record."""
@@ -131,21 +131,27 @@ class _TupleNumbers:
         zone = self.others.get("zone", zone)
         ends = self._joined(builder, (*self.src, *self.dst), 32 if len(self.src) == 1 else 64)
         wide = len(self.src) > 1
-        names = ("proto", "sport", "dport", "icmp_id", "icmp_type", "icmp_code")
-        proto, sport, dport, *icmp = [self.others.get(name) for name in names]
-        ports = self._joined(builder, (sport or builder.bind(0), dport or builder.bind(0)), 16)
-        if self.has_icmp:
-            parts = (ends, wide, proto, ports, *icmp, zone)
-            absent = builder.bind(0)
-            return builder.call(pack_icmp_key, *[absent if p is None else p for p in parts])
+        names = ("proto", "sport", "dport")
+        proto, sport, dport = [self.others.get(name) for name in names]
+        none = builder.bind(0)
+        ports = self._joined(builder, (sport or none, dport or none), 16)
         low = builder.expression("{proto} << {by}", proto=proto, by=18)
         if zone is not None:
             low = builder.expression("{low} | {zone} << {by}", low=low, zone=zone, by=2)
         if wide:
             low = builder.expression("{low} | {form}", low=low, form=1)
+        parts = {"ends": ends, "ports": ports, "by": 26, "low": low}
+        key = builder.expression("{ends} << {high} | {ports} << {by} | {low}", high=58, **parts)
+        if not self.has_icmp:
+            return key
+        id, *kind = [self.others.get(f"icmp_{name}", none) for name in ("id", "type", "code")]
+        icmp = builder.expression(
+            "({id} << {by} | {kind})", id=id, by=16, kind=self._joined(builder, kind, 8)
+        )
         return builder.expression(
-            "{ends} << {high} | {ports} << {by} | {low}",
-            ends=ends, high=58, ports=ports, by=26, low=low,
+            "({ends} << {high} | {ports} << {middle} | {icmp} << {by} | {low} | {form} "
+            "if {icmp} else {key})",
+            high=90, middle=58, icmp=icmp, form=2, key=key, **parts,
         )  # fmt: skip
 
     def _joined(

@@ -59,6 +59,8 @@ _MAX_PARTS: Final = 256
 """Skeletons whose functions all tables of the process share, at most."""
 
 _DYING: Final = int(Status.DYING)
+_DYING_BYTE, _DYING_BIT = 1, _DYING >> 8
+"""The bit DYING of the status: in the next-to-last byte."""
 _MARK_0: Final = pack(CTA.MARK, bytes(4))
 _NOT_OF_FLOWS: Final = (
     schema_of(FlowEvent).root.children.keys() - schema_of(Flow).root.children.keys()
@@ -88,13 +90,13 @@ class _Format:
     """A format of records."""
 
     __slots__ = (
+        "dying",
         "has_labels",
         "id",
         "keys",
         "layout",
         "prefix",
         "reader",
-        "status",
         "template",
         "timeout",
     )
@@ -112,7 +114,9 @@ class _Format:
             self.layout = Layout(prefix, values, parts.attributes)
         self.has_labels = "labels" in values
         self.id = _slice_of(values.get("id"))
-        self.status = _slice_of(values.get("status"))
+        status = values.get("status")
+        self.dying = None if status is None else status.end - 1 - _DYING_BYTE
+        """The offset of the byte that has the bit DYING of the status."""
         self.timeout = _slice_of(values.get("timeout"))
 
 
@@ -130,6 +134,7 @@ class _Source(NamedTuple):
     """Those after an attribute that is not of the flow."""
     suffix: bytes
     """Attributes to add."""
+    keys: ReadKeys
 
 
 class States:
@@ -149,8 +154,8 @@ class States:
 
     # -- from flows and to flows --------------------------------------------------------------
 
-    def state_of(self, flow: Flow, *, new: bool = False) -> State:
-        """Return the state of an entry that the kernel sent.
+    def read(self, flow: Flow, *, new: bool = False) -> tuple[State, Keys]:
+        """Return the state of an entry that the kernel sent, and its keys.
 
         :param flow: the entry. The caller must not use it afterwards.
         :param new: whether this is a NEW event. Only NEW events leave out a mark of 0.
@@ -158,20 +163,21 @@ class States:
         if type(flow) in _lazy:
             message: bytes | None = flow._message  # pyright: ignore[reportPrivateUsage]
             reader = flow._reader  # pyright: ignore[reportPrivateUsage]
-            if message is not None:
-                sources = self._sources_of_new if new else self._sources
-                source: _Source | None = sources.get(reader)
-                if source is None and reader not in sources:
-                    source = self._make_source(reader, message, new=new)
-                    sources.store(reader, source)
-                if source is not None:
-                    if source.second is None:
-                        return source.prefix + message[source.first] + source.suffix
-                    attributes = message[source.first] + message[source.second]
-                    return source.prefix + attributes + source.suffix
+            sources = self._sources_of_new if new else self._sources
+            source: _Source | None = sources.get(reader)
+            if source is None and message is not None and reader not in sources:
+                source = self._make_source(reader, message, new=new)
+                sources.store(reader, source)
+            if source is not None and message is not None:
+                prefix, first, second, suffix, read_keys = source
+                if second is None:
+                    record = prefix + message[first] + suffix
+                else:
+                    record = prefix + message[first] + message[second] + suffix
+                return record, read_keys(record)
         if new:
             flow.mark = flow.mark or 0
-        return flow
+        return flow, tuple_keys.keys_of(flow)
 
     def new_flow(self, state: State) -> Flow:
         """Return a new flow for the program, which may change it."""
@@ -201,8 +207,8 @@ class States:
         No further event reports the end.
         """
         if type(state) is bytes:
-            where = self._formats[state[:_PREFIX]].status
-            return where is not None and bool(int.from_bytes(state[where], "big") & _DYING)
+            at = self._formats[state[:_PREFIX]].dying
+            return at is not None and state[at] & _DYING_BIT != 0
         status = cast("Flow", state).status
         return status is not None and bool(int(status) & _DYING)
 
@@ -291,7 +297,11 @@ class States:
         if new and "mark" not in named_values(_survey(bytes(_PREFIX) + attributes).skeleton):
             suffix = _MARK_0
         format = self._format_of(attributes + suffix)
-        return None if format is None else _Source(format.prefix, first_part, second_part, suffix)
+        return (
+            None
+            if format is None
+            else _Source(format.prefix, first_part, second_part, suffix, format.keys)
+        )
 
     def _format_of(self, attributes: bytes) -> _Format | None:
         """Return the format of a record; ``None`` if its entry has to be a flow.

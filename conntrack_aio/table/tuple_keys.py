@@ -18,7 +18,6 @@ from ..model.tuples import Tuple, is_plain_tuple
 from ..model.values import describe_value, number_within
 from ..plain import as_int
 
-
 Keys: TypeAlias = tuple[int, int | None, int | None]
 """The keys of an entry: of its original tuple; of its reply tuple, unless that is the inverse of
 the original tuple; and the id, if it is known."""
@@ -30,32 +29,13 @@ def key_of(tuple_: Tuple, zone: int) -> int:
     width, form = (32, 0) if type(src) is IPv4Address else (128, 1)
     ends = int(src) << width | int(tuple_.dst)
     ports = (tuple_.sport or 0) << 16 | (tuple_.dport or 0)
-    if tuple_.icmp_id or tuple_.icmp_type or tuple_.icmp_code:
-        icmp = tuple_.icmp_id or 0, tuple_.icmp_type or 0, tuple_.icmp_code or 0
-        return pack_icmp_key(ends, form == 1, tuple_.proto, ports, *icmp, zone)
+    low = tuple_.proto << 18 | zone << 2 | form
     # Generated functions compute the same: see record_functions.
-    return ends << 58 | ports << 26 | tuple_.proto << 18 | zone << 2 | form
-
-
-def pack_icmp_key(
-    ends: int, wide: bool, proto: int, ports: int, id: int, type: int, code: int, zone: int
-) -> int:
-    """Return the key of a tuple that has fields of ICMP, which may all be 0.
-
-    :param ends: both addresses.
-    :param wide: whether these are addresses of IPv6.
-    :param proto: the protocol.
-    :param ports: both ports, if it has any.
-    :param id: the identifier.
-    :param type: the type.
-    :param code: the code.
-    :param zone: the zone.
-    """
-    number, form = ends << 32 | ports, int(wide)
-    if id or type or code:
-        number = number << 32 | id << 16 | type << 8 | code
-        form |= 2
-    return (number << 8 | proto) << 18 | zone << 2 | form
+    if tuple_.icmp_id or tuple_.icmp_type or tuple_.icmp_code:
+        kind = (tuple_.icmp_type or 0) << 8 | (tuple_.icmp_code or 0)
+        icmp = (tuple_.icmp_id or 0) << 16 | kind
+        return ends << 90 | ports << 58 | icmp << 26 | low | 2
+    return ends << 58 | ports << 26 | low
 
 
 def plain_tuple(tuple_: Tuple) -> Tuple:

@@ -83,7 +83,7 @@ def pairs() -> Iterator[tuple[States, list[tuple[State, Flow]]]]:
             expected, flow = decoded(attributes), decoded(attributes)
             if flow is None or expected is None:
                 continue
-            found.append((formats.state_of(flow), merging.duplicate(expected)))
+            found.append((formats.read(flow)[0], merging.duplicate(expected)))
         key = tuple_keys.orig_key(found[0][1])
         yield formats, [each for each in found if tuple_keys.orig_key(each[1]) == key]
 
@@ -147,7 +147,7 @@ def test_the_record_of_an_event_has_the_attributes_of_its_flow(
     assert event.timestamp == (None if index is None else 1)
     formats = States()
     event = decode_event.one(message)
-    record = formats.state_of(event.flow, new=event.type is EventType.NEW)
+    record = formats.read(event.flow, new=event.type is EventType.NEW)[0]
     assert isinstance(record, bytes)
     expected = decoded(without)
     assert expected is not None
@@ -161,7 +161,7 @@ def test_a_flow_that_a_program_changed_is_no_record() -> None:
     assert flow is not None
     flow.mark = 77
     formats = States()
-    state = formats.state_of(flow)
+    state = formats.read(flow)[0]
     assert state is flow
     assert formats.new_flow(state) is not flow
     assert formats.new_flow(state) == flow
@@ -171,7 +171,7 @@ def test_the_flow_of_a_record_may_be_changed() -> None:
     flow = decoded(seeds.FLOWS[0][_HEADERS_SIZE:])
     assert flow is not None
     formats = States()
-    state = formats.state_of(flow)
+    state = formats.read(flow)[0]
     changed = formats.new_flow(state)
     changed.mark, changed.orig = 77, changed.reply
     assert formats.flow_of(state) == decoded(seeds.FLOWS[0][_HEADERS_SIZE:])
@@ -185,7 +185,7 @@ def test_the_number_of_formats_is_limited(monkeypatch: pytest.MonkeyPatch) -> No
         attributes = seed[_HEADERS_SIZE:]
         flow, expected = decoded(attributes), decoded(attributes)
         assert flow is not None
-        state = formats.state_of(flow)
+        state = formats.read(flow)[0]
         kinds.add(type(state))
         assert formats.flow_of(state) == expected
     assert bytes in kinds
