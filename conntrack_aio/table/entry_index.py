@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
+from ..errors import EncodeError
 from ..model.flow import Flow
 from ..model.tuples import Tuple
 from .states import State, States
@@ -76,11 +77,13 @@ class EntryIndex:
         key = self._by_reply.get(key_of(tuple_, zone))
         if key is not None:
             return self._entries[key]
-        # The dictionary has all ICMP entries, so only other tuples are looked up by their inverse.
-        if tuple_.icmp_id is tuple_.icmp_type is tuple_.icmp_code is None:
-            state = self._entries.get(key_of(tuple_.inverse, zone))
-            if state is not None and self.states.keys_of(state)[1] is None:
-                return state
+        try:
+            inverse = tuple_.inverse
+        except EncodeError:  # an ICMP type without a reply type, which the kernel cannot track
+            return None
+        state = self._entries.get(key_of(inverse, zone))
+        if state is not None and self.states.keys_of(state)[1] is None:
+            return state
         return None
 
     def by_id(self, id: int) -> list[State]:

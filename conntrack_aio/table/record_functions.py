@@ -14,7 +14,7 @@ from ..codec.skeleton import Found, Skeleton, Survey
 from ..function_builder import Expression, FunctionBuilder
 from ..netlink.attributes import HEADER, walk
 from .merging import UNREPORTED_FIELDS
-from .tuple_keys import Keys
+from .tuple_keys import Keys, inverse_icmp_type
 
 ReadKeys = Callable[[bytes], Keys]
 """Returns the keys of a record."""
@@ -207,17 +207,17 @@ def _inverse_condition(
     This is the condition of :func:`.tuple_keys.reply_is_inverse`.
     """
     one, other = orig.others, reply.others
-    if orig.has_icmp or reply.has_icmp or "zone" in one or "zone" in other:
+    opposites = {"sport": "dport", "dport": "sport"}
+    if {opposites.get(name, name) for name in one} != other.keys() or "zone" in one:
         return None
-    pairs = [*zip(orig.src, reply.dst, strict=False), *zip(orig.dst, reply.src, strict=False)]
-    pairs.append((one["proto"], other["proto"]))
-    for name, opposite in (("sport", "dport"), ("dport", "sport")):
-        if (name in one) != (opposite in other):
-            return None
-        if name in one:
-            pairs.append((one[name], other[opposite]))
     if len(orig.src) != len(reply.src):
         return None
+    pairs = [*zip(orig.src, reply.dst, strict=True), *zip(orig.dst, reply.src, strict=True)]
+    for name, number in one.items():
+        opposite = other[opposites.get(name, name)]
+        if name == "icmp_type":
+            opposite = builder.call(inverse_icmp_type, other["proto"], opposite)
+        pairs.append((number, opposite))
     return builder.join(
         "and", [builder.expression("{a} == {b}", a=a, b=b) for a, b in reversed(pairs)]
     )

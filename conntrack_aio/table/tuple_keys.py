@@ -14,7 +14,8 @@ from typing import TypeAlias
 from ..codec.reference import encode
 from ..codec.requests.common import as_argument
 from ..model.flow import Flow
-from ..model.tuples import Tuple, is_plain_tuple
+from ..model.protocols import ICMP
+from ..model.tuples import ICMP_INVERSE, ICMPV6_INVERSE, Tuple, is_plain_tuple
 from ..model.values import describe_value, number_within
 from ..plain import as_int
 
@@ -97,10 +98,9 @@ def keys_of(flow: Flow) -> Keys:
 
 
 def reply_is_inverse(flow: Flow) -> bool:
-    """Return whether the reply tuple is the original tuple with its ends exchanged.
+    """Return whether the original tuple is the inverse of the reply tuple, in the same zone.
 
-    It must have the same zone, too, and no ICMP fields. This holds for most entries. Their reply
-    keys need not be stored, because they can be computed.
+    This holds for most entries. Their reply keys need not be stored, because they can be computed.
     """
     orig, reply = flow.orig, flow.reply
     # Comparing addresses inside tuples skips the comparison of identical objects.
@@ -108,9 +108,17 @@ def reply_is_inverse(flow: Flow) -> bool:
         orig.sport == reply.dport
         and orig.dport == reply.sport
         and orig.proto == reply.proto
-        and orig.icmp_id is reply.icmp_id is None
-        and orig.icmp_type is reply.icmp_type is None
-        and orig.icmp_code is reply.icmp_code is None
+        and orig.icmp_id == reply.icmp_id
+        and orig.icmp_type == inverse_icmp_type(reply.proto, reply.icmp_type)
+        and orig.icmp_code == reply.icmp_code
+        and (orig.icmp_type is None) == (reply.icmp_type is None)
         and orig.zone is reply.zone is None
         and (orig.src, orig.dst) == (reply.dst, reply.src)
     )
+
+
+def inverse_icmp_type(proto: int, icmp_type: int | None) -> int | None:
+    """Return the type that :attr:`.Tuple.inverse` has; ``None`` if there is none."""
+    if icmp_type is None:
+        return None
+    return (ICMP_INVERSE if proto == ICMP else ICMPV6_INVERSE).get(icmp_type)

@@ -14,7 +14,7 @@ from support.effort import thorough_or_quick
 
 from conntrack_aio import DecodeError, EventType, Flow
 from conntrack_aio.codec.decoder import Decoder
-from conntrack_aio.codec.messages import decode_event
+from conntrack_aio.model.events import FlowEvent
 from conntrack_aio.netlink.attributes import pack
 from conntrack_aio.table import merging, states, tuple_keys
 from conntrack_aio.table.states import State, States
@@ -142,11 +142,13 @@ def test_the_record_of_an_event_has_the_attributes_of_its_flow(
     if index is not None:
         attributes.insert(index, pack(CTA.TIMESTAMP_EVENT, bytes(7) + b"\1"))
     message = seeds.message(b"\2\0\0\0" + b"".join(attributes), *kind)
+    kinds = {_NEW: EventType.NEW, _UPDATE: EventType.UPDATE}
+    decoder = Decoder(FlowEvent, "", lambda *head: {"type": kinds[head]}, port_id_field="port_id")
     for _ in range(2):
-        event = decode_event.one(message)
+        event = decoder.one(message)
     assert event.timestamp == (None if index is None else 1)
     formats = States()
-    event = decode_event.one(message)
+    event = decoder.one(message)
     record = formats.read(event.flow, new=event.type is EventType.NEW)[0]
     assert isinstance(record, bytes)
     expected = decoded(without)
