@@ -395,6 +395,26 @@ def make_reader(surveyed: Survey, size: int) -> FieldReader:
     return _SetterCompiler(surveyed, {}, schema, 0, _Kept(0, size)).reader()
 
 
+def compile_values(
+    surveyed: Survey, size: int, names: tuple[str, ...]
+) -> Callable[[bytes], tuple[Any, ...]]:
+    """Return a function that returns the values of some fields of a message's object.
+
+    :param surveyed: the survey of a message.
+    :param size: the bytes of a message.
+    :param names: the names of the fields.
+    """
+    writer = _Writer("values", surveyed, {})
+    builder, skeleton = writer.builder, surveyed.skeleton
+    message = builder.parameter("message")
+    found = writer.values(skeleton.schema, skeleton, 0, names)
+    builder.line("return {values}", values=[found[name] for name in names])
+    unpack = writer.struct(0, size).unpack
+    row = writer.variables
+    builder.first_line("({row}) = {unpack}({m})", row=row, unpack=unpack, m=message)
+    return builder.build()
+
+
 class _SetterCompiler:
     """Compiles the functions that set the fields of one object, for messages of one skeleton."""
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
-from ..errors import EncodeError
 from ..model.flow import Flow
 from ..model.tuples import Tuple
 from .states import State, States
-from .tuple_keys import Keys, key_of
+from .tuple_keys import Keys, inverse_key_of, key_of
 
 
 class EntryIndex:
@@ -77,11 +76,8 @@ class EntryIndex:
         key = self._by_reply.get(key_of(tuple_, zone))
         if key is not None:
             return self._entries[key]
-        try:
-            inverse = tuple_.inverse
-        except EncodeError:  # an ICMP type without a reply type, which the kernel cannot track
-            return None
-        state = self._entries.get(key_of(inverse, zone))
+        inverse = inverse_key_of(tuple_, zone)
+        state = None if inverse is None else self._entries.get(inverse)
         if state is not None and self.states.keys_of(state)[1] is None:
             return state
         return None
@@ -115,18 +111,22 @@ class EntryIndex:
         if self.states.id_of(self._entries[key]) == id:
             self._entries[key] = state
         else:  # one of the two states has no id
-            self.remove(key)
+            self.remove(self.states.keys_of(self._entries[key]))
             self.add(keys, state)
 
-    def remove(self, key: int) -> None:
-        """Remove the state with this key, which must be present."""
-        _, reply_key, id = self.states.keys_of(self._entries.pop(key))
+    def remove(self, keys: Keys) -> None:
+        """Remove an entry, which must be present.
+
+        :param keys: its keys.
+        """
+        key, reply_key, id = keys
+        del self._entries[key]
         # Another entry may have got the reply tuple in the meantime.
         if reply_key is not None and self._by_reply.get(reply_key) == key:
             del self._by_reply[reply_key]
         if id is None:
             return
-        keys = self._ids.pop(id)
-        if isinstance(keys, tuple):
-            first, *rest = (each for each in keys if each != key)
+        others = self._ids.pop(id)
+        if isinstance(others, tuple):
+            first, *rest = (each for each in others if each != key)
             self._ids[id] = (first, *rest) if rest else first

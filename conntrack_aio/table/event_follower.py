@@ -113,8 +113,7 @@ class EventFollower:
             self.applying = True
             if batch:
                 self._mirror.now = time.monotonic()
-            for event in batch:
-                self._mirror.apply(event)
+            self._mirror.apply_all(batch)
             if self._mirror.unresolved or self._to_verify:
                 await self._look_up()
             self.applying = False

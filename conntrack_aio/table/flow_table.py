@@ -20,6 +20,7 @@ from ..codec.requests.common import as_argument
 from ..error_chains import clear_frames, copy_to_raise
 from ..errors import ConntrackError, EncodeError
 from ..model.flow import Flow
+from ..model.nat import translate
 from ..model.table import FlowTableStatistics, TableMode
 from ..model.tuples import Tuple
 from ..model.values import describe_value
@@ -29,6 +30,7 @@ from .kernel_table import KernelTable
 from .merging import may_be_same_entry
 from .mirror import Mirror
 from .reconciler import Interval
+from .states import State
 from .synchronizer import Synchronizer
 from .tasks import TableTasks
 from .tuple_keys import plain_tuple, plain_zone
@@ -133,13 +135,12 @@ class FlowTable(AsyncResource):
         """
         self._check()
         tuple = plain_tuple(tuple)
-        return self._get(tuple, _zone_of(tuple, zone))
-
-    def _get(self, tuple: Tuple, zone: int) -> Flow | None:
-        state = self._entries.by_orig(tuple, zone)
-        if state is None:
-            state = self._entries.by_reply(tuple, zone)
+        state = self._get(tuple, _zone_of(tuple, zone))
         return None if state is None else self._new_flow(state)
+
+    def _get(self, tuple: Tuple, zone: int) -> State | None:
+        state = self._entries.by_orig(tuple, zone)
+        return self._entries.by_reply(tuple, zone) if state is None else state
 
     def by_id(self, id: int) -> list[Flow]:
         """Return the entries with this :attr:`Flow.id`.
@@ -167,8 +168,11 @@ class FlowTable(AsyncResource):
 
         Raises what :meth:`by_orig` raises.
         """
+        state = self._find(plain_tuple(packet), zone)
+        return None if state is None else self._new_flow(state)
+
+    def _find(self, packet: Tuple, zone: int | None) -> State | None:
         self._check()
-        packet = plain_tuple(packet)
         number = _zone_of(packet, zone)
         found = self._get(packet, number)
         if found is None:
@@ -187,8 +191,9 @@ class FlowTable(AsyncResource):
             translation the addresses and ports are the same. ``None`` if the packet belongs to no
             entry.
         """
-        flow = self.find(packet, zone=zone)
-        return None if flow is None else flow.translate(packet)
+        packet = plain_tuple(packet)
+        state = self._find(packet, zone)
+        return None if state is None else translate(*self._mirror.states.ends_of(state), packet)
 
     def __len__(self) -> int:
         """Return the number of entries."""

@@ -88,9 +88,26 @@ class MatchingEntries:
         assert self._predicate is not None
         return self._predicate(self.states.flow_of(state))
 
-    def _remove(self, key: int, final: State, cause: Cause, *, before: State | None = None) -> None:
-        """Remove an entry, and report its final state."""
-        self.entries.remove(key)
+    def _remove(
+        self,
+        key: int,
+        final: State,
+        cause: Cause,
+        *,
+        before: State | None = None,
+        keys: Keys | None = None,
+    ) -> None:
+        """Remove an entry, and report its final state.
+
+        :param key: the key of its original tuple.
+        :param final: its final state.
+        :param cause: why it is removed.
+        :param before: the stored state, if that is another one.
+        :param keys: all keys of the stored state, if they are known.
+        """
+        if keys is None:
+            keys = self.states.keys_of(final if before is None else before)
+        self.entries.remove(keys)
         self.without_events.discard(key)
         del self._refreshed_at[key]
         for reader in self.readers:

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from ..model.enums import EventType
@@ -85,6 +85,27 @@ class Mirror(MatchingEntries):
         self._dump = None
 
     # -- events -----------------------------------------------------------------------------
+
+    def apply_all(self, events: Iterable[FlowEvent]) -> None:
+        """Apply events in their order. The caller must not use their flows afterwards."""
+        if self._dump is not None or self._predicate is not None or self.readers:
+            for event in events:
+                self.apply(event)
+            return
+        # Most events are of new entries. What concerns nothing else takes the shortest way.
+        entries, read, get = self.entries, self.states.read, self.entries.get
+        refreshed_at, now = self._refreshed_at, self.now
+        for event in events:
+            if event.type is _NEW and not (self.discrepancies or self.unresolved):
+                state, keys = read(event.flow, new=True)
+                self.applied += 1
+                if get(keys[0]) is None:
+                    entries.add(keys, state)
+                    refreshed_at[keys[0]] = now
+                else:
+                    self._apply_new(keys, state)
+            else:
+                self.apply(event)
 
     def apply(self, event: FlowEvent) -> None:
         """Apply an event. The caller must not use its flow afterwards."""
@@ -177,7 +198,9 @@ class Mirror(MatchingEntries):
             self.unresolved[key] = stored
         else:
             final = self._final_state(stored, state) if self.readers else stored
-            self._remove(key, final, Cause.EVENT, before=stored)
+            # The reply tuple is the same, and so is the id, if both states have one.
+            known = keys if id is not None and self.states.id_of(stored) == id else None
+            self._remove(key, final, Cause.EVENT, before=stored, keys=known)
 
     def _final_state(self, stored: State, state: State) -> State:
         """Return the last state of an entry, as its destroy event and the state before have it."""
@@ -241,7 +264,8 @@ class Mirror(MatchingEntries):
             keys = states.keys_of(state)
             if states.has_labels(state):
                 self.unresolved[key] = state  # the update may have cleared all labels
-        dump.not_dumped.pop(key, None)
+        if dump.not_dumped:
+            dump.not_dumped.pop(key, None)
         added = self._set(keys, state, examine=reported is None and dump.examine)
         if added and reported is None:
             self.without_events.add(key)

@@ -12,9 +12,10 @@ give the same results.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias, cast
 
-from ..codec.layout_writer import can_compile, make_reader
+from ..codec.layout_writer import can_compile, compile_values, make_reader
 from ..codec.schema import schema_of
 from ..codec.skeleton import Found, Survey, survey
 from ..function_builder import BoundedMemo
@@ -22,6 +23,7 @@ from ..model.enums import Status
 from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.lazy_fields import FieldReader, lazy_classes_of
+from ..model.tuples import Tuple
 from ..netlink.attributes import HEADER, pack, walk
 from ..uapi.nfnetlink_conntrack import CTA
 from . import merging, tuple_keys
@@ -41,6 +43,9 @@ from .record_functions import (
     named_values,
 )
 from .tuple_keys import Keys
+
+Ends: TypeAlias = tuple[Tuple, Tuple, Status | None]
+"""Both tuples of an entry, and its status."""
 
 State: TypeAlias = bytes | Flow
 """A state of an entry: a record, or a flow that nothing changes any more."""
@@ -79,6 +84,7 @@ class _Parts(NamedTuple):
     """A record whose values are 0, except those that determine the skeleton."""
     reader: FieldReader
     keys: ReadKeys | None
+    ends: Callable[[bytes], Ends]
     values: dict[str, Found]
     attributes: dict[str, Attribute] | None
 
@@ -91,12 +97,12 @@ class _Format:
 
     __slots__ = (
         "dying",
+        "ends",
         "has_labels",
         "id",
         "keys",
         "layout",
         "prefix",
-        "reader",
         "template",
         "timeout",
     )
@@ -106,8 +112,8 @@ class _Format:
         values = parts.values
         self.prefix = prefix
         self.template = parts.template
-        self.reader = parts.reader
         self.keys = parts.keys
+        self.ends = parts.ends
         self.layout = None
         """Where the values are; ``None`` if records of the format are not compared or merged."""
         if parts.attributes is not None:
@@ -143,6 +149,7 @@ class States:
     def __init__(self) -> None:
         self._formats: dict[bytes, _Format] = {}
         """The formats by their prefixes."""
+        self._readers: dict[bytes, FieldReader] = {}
         self._by_skeleton: dict[tuple[int, int, int], _Format | None] = {}
         self._sources = BoundedMemo(_MAX_FUNCTIONS)
         self._sources_of_new = BoundedMemo(_MAX_FUNCTIONS)
@@ -181,16 +188,16 @@ class States:
 
     def new_flow(self, state: State) -> Flow:
         """Return a new flow for the program, which may change it."""
-        return self.flow_of(state) if type(state) is bytes else duplicate(cast("Flow", state))
+        if type(state) is bytes:
+            flow = _new(_unread)
+            flow._message = state  # pyright: ignore[reportPrivateUsage]
+            flow._reader = self._readers[state[:_PREFIX]]  # pyright: ignore[reportPrivateUsage]
+            return flow
+        return duplicate(cast("Flow", state))
 
     def flow_of(self, state: State) -> Flow:
         """Return the flow of a state, which must not be changed."""
-        if type(state) is not bytes:
-            return cast("Flow", state)
-        flow = _new(_unread)
-        flow._message = state  # pyright: ignore[reportPrivateUsage]
-        flow._reader = self._formats[state[:_PREFIX]].reader  # pyright: ignore[reportPrivateUsage]
-        return flow
+        return self.new_flow(state) if type(state) is bytes else cast("Flow", state)
 
     # -- one state ----------------------------------------------------------------------------
 
@@ -199,6 +206,13 @@ class States:
         if type(state) is bytes:
             return self._formats[state[:_PREFIX]].keys(state)
         return tuple_keys.keys_of(cast("Flow", state))
+
+    def ends_of(self, state: State) -> Ends:
+        """Return both tuples of the entry, and its status."""
+        if type(state) is bytes:
+            return self._formats[state[:_PREFIX]].ends(state)
+        flow = cast("Flow", state)
+        return flow.orig, flow.reply, flow.status
 
     def is_dying(self, state: State) -> bool:
         """Return whether the entry has ended and is still in the kernel's table.
@@ -328,6 +342,7 @@ class States:
         if parts.keys is not None:
             prefix = len(self._formats).to_bytes(_PREFIX, "little")
             format = self._formats[prefix] = _Format(prefix, parts)
+            self._readers[prefix] = parts.reader
         self._by_skeleton[skeleton] = format
         return format
 
@@ -365,6 +380,19 @@ def _make_parts(surveyed: Survey, template: bytes) -> _Parts:
         template,
         make_reader(surveyed, size),
         compile_keys(surveyed, size) if can_compile(surveyed) else None,
+        _compiled_later(lambda: compile_values(surveyed, size, ("orig", "reply", "status"))),
         named_values(surveyed.skeleton),
         find_attributes(surveyed, template),
     )
+
+
+def _compiled_later(compile: Callable[[], Callable[[bytes], Ends]]) -> Callable[[bytes], Ends]:
+    """Return a function that is compiled when it is called first."""
+    compiled: list[Callable[[bytes], Ends]] = []
+
+    def call(record: bytes) -> Ends:
+        if not compiled:
+            compiled.append(compile())
+        return compiled[0](record)
+
+    return call

@@ -33,10 +33,35 @@ def key_of(tuple_: Tuple, zone: int) -> int:
     low = tuple_.proto << 18 | zone << 2 | form
     # Generated functions compute the same: see record_functions.
     if tuple_.icmp_id or tuple_.icmp_type or tuple_.icmp_code:
-        kind = (tuple_.icmp_type or 0) << 8 | (tuple_.icmp_code or 0)
-        icmp = (tuple_.icmp_id or 0) << 16 | kind
-        return ends << 90 | ports << 58 | icmp << 26 | low | 2
+        return _icmp_key(ends, ports, low, tuple_.icmp_id, tuple_.icmp_type, tuple_.icmp_code)
     return ends << 58 | ports << 26 | low
+
+
+def _icmp_key(
+    ends: int, ports: int, low: int, id: int | None, type: int | None, code: int | None
+) -> int:
+    icmp = (id or 0) << 16 | (type or 0) << 8 | (code or 0)
+    return (
+        ends << 90 | ports << 58 | icmp << 26 | low | 2 if icmp else ends << 58 | ports << 26 | low
+    )
+
+
+def inverse_key_of(tuple_: Tuple, zone: int) -> int | None:
+    """Return the key of the inverse of a tuple; ``None`` if there is no inverse.
+
+    It is :func:`key_of` for :attr:`.Tuple.inverse`, without creating that.
+    """
+    dst = tuple_.dst
+    width, form = (32, 0) if type(dst) is IPv4Address else (128, 1)
+    ends = int(dst) << width | int(tuple_.src)
+    ports = (tuple_.dport or 0) << 16 | (tuple_.sport or 0)
+    low = tuple_.proto << 18 | zone << 2 | form
+    if tuple_.icmp_id is tuple_.icmp_type is tuple_.icmp_code is None:
+        return ends << 58 | ports << 26 | low
+    inverse = inverse_icmp_type(tuple_.proto, tuple_.icmp_type)
+    if inverse is None and tuple_.icmp_type is not None:
+        return None
+    return _icmp_key(ends, ports, low, tuple_.icmp_id, inverse, tuple_.icmp_code)
 
 
 def plain_tuple(tuple_: Tuple) -> Tuple:

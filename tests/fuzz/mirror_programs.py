@@ -58,11 +58,12 @@ class SharedReplies:
             self.shared.add(number)
         self._add(keys, state)
 
-    def remove(self, key: int) -> None:
-        state = self._entries.get(key)
+    def remove(self, keys: Keys) -> None:
+        state = self._entries.get(keys[0])
         assert state is not None
+        assert self._entries.states.keys_of(state) == keys
         self._counts[reply_key(self._entries.states.flow_of(state))] -= 1
-        self._remove(key)
+        self._remove(keys)
 
 
 def check_mirror(mirror: Mirror, shared: Collection[int]) -> None:

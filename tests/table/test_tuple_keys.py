@@ -111,8 +111,13 @@ def test_a_zone_of_both_directions_is_in_both_keys() -> None:
     assert reply_is_inverse(flow)
 
 
-def test_the_reply_of_a_ping_is_not_the_inverse() -> None:
-    assert not reply_is_inverse(Flow.icmp("10.0.0.1", "10.0.0.2", id=1, timeout=1))
+@pytest.mark.parametrize("field", ["icmp_id", "icmp_type", "icmp_code"])
+def test_the_reply_of_a_ping_is_the_inverse(field: str) -> None:
+    flow = Flow.icmp("10.0.0.1", "10.0.0.2", id=1, timeout=1)
+    assert reply_is_inverse(flow)
+    for value in (None, 3, 8):
+        other = with_values(flow.reply, **{field: value})
+        assert not reply_is_inverse(attrs.evolve(flow, reply=other))
 
 
 def test_every_field_of_the_reply_must_be_inverse() -> None:
