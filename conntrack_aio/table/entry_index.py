@@ -89,14 +89,16 @@ class EntryIndex:
             return []
         return [self._entries[key] for key in ((keys,) if isinstance(keys, int) else keys)]
 
-    def add(self, keys: Keys, state: State) -> None:
-        """Add a state.
+    def add(self, keys: Keys, state: State) -> bool:
+        """Add a state unless there is one with the same original tuple.
 
-        :param keys: its keys. That of the original tuple must not be present.
-        :param state: the state.
+        :param keys: its keys.
+        :param state: the state, which must not have been added before.
+        :returns: whether it was added.
         """
         key, reply_key, id = keys
-        self._entries[key] = state
+        if self._entries.setdefault(key, state) is not state:
+            return False
         if reply_key is not None:
             self._by_reply[reply_key] = key
         if id is not None:
@@ -104,6 +106,7 @@ class EntryIndex:
             if others != key:
                 others = (others,) if isinstance(others, int) else others
                 self._ids[id] = (*others, key)
+        return True
 
     def replace(self, keys: Keys, state: State) -> None:
         """Store a later state of an entry. The key must be present, and the tuples the same."""

@@ -93,25 +93,26 @@ class Mirror(MatchingEntries):
                 self.apply(event)
             return
         # Most events are of new entries. What concerns nothing else takes the shortest way.
-        entries, read, get = self.entries, self.states.read, self.entries.get
+        add, read, new = self.entries.add, self.states.read_new, _NEW
         refreshed_at, now = self._refreshed_at, self.now
+        unresolved, discrepancies = self.unresolved, self.discrepancies
         for event in events:
-            if event.type is _NEW and not (self.discrepancies or self.unresolved):
-                state, keys = read(event.flow, new=True)
-                self.applied += 1
-                if get(keys[0]) is None:
-                    entries.add(keys, state)
-                    refreshed_at[keys[0]] = now
-                else:
-                    self._apply_new(keys, state)
-            else:
+            if event.type is not new or unresolved or discrepancies:
                 self.apply(event)
+                continue
+            state, keys = read(event.flow)
+            if add(keys, state):
+                refreshed_at[keys[0]] = now
+            else:
+                self._apply_new(keys, state)
+            self.applied += 1
 
     def apply(self, event: FlowEvent) -> None:
         """Apply an event. The caller must not use its flow afterwards."""
         self.applied += 1
         kind = event.type
-        state, keys = self.states.read(event.flow, new=kind is _NEW)
+        states = self.states
+        state, keys = (states.read_new if kind is _NEW else states.read)(event.flow)
         if self.discrepancies:
             self.discrepancies.pop(keys[0], None)
         if kind is _UPDATE:

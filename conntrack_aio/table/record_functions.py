@@ -6,7 +6,7 @@ format have the same skeleton, so each value is at the same offset in all of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -18,6 +18,8 @@ from .tuple_keys import Keys, inverse_icmp_type
 
 ReadKeys = Callable[[bytes], Keys]
 """Returns the keys of a record."""
+ReadMessage = Callable[[bytes], tuple[bytes, Keys]]
+"""Returns the record of a message, and its keys."""
 Merge = Callable[[bytes, bytes], bytes | None]
 """Returns the record that results from an update of a known record; ``None`` if the two may be
 records of different entries."""
@@ -172,31 +174,89 @@ def compile_keys(surveyed: Survey, size: int) -> ReadKeys | None:
     :param surveyed: the survey of a record.
     :param size: the bytes of a record.
     """
-    values = named_values(surveyed.skeleton)
-    tuples: list[dict[str, Found]] = []
-    for name in ("orig", "reply"):
-        found = values.get(name)
-        if found is None or found.inside is None:
-            return None
-        tuples.append(named_values(found.inside))
-        if not {"src", "dst", "proto"} <= tuples[-1].keys():
-            return None
     builder = FunctionBuilder("keys", "record")
     record, numbers = builder.parameter("record"), _Numbers(builder)
-    orig, reply = [_TupleNumbers(numbers, each) for each in tuples]
-    zone = numbers.number(values["zone"]) if "zone" in values else None
-    id = numbers.number(values["id"]) if "id" in values else None
-    if (equal := _inverse_condition(builder, orig, reply)) is not None:
-        with builder.block("if {equal}", equal=equal):
-            builder.line("return {key}, None, {id}", key=orig.key(builder, zone), id=id)
-    builder.line(
-        "return {key}, {other}, {id}",
-        key=orig.key(builder, zone),
-        other=reply.key(builder, zone),
-        id=id,
-    )
+    keys = _KeyNumbers.find(numbers, surveyed)
+    if keys is None:
+        return None
+    keys.write_return(builder, lambda keys: keys)
     numbers.write(record, size)
     return builder.build()
+
+
+def compile_read(
+    surveyed: Survey, size: int, prefix: bytes, parts: Sequence[slice], suffix: bytes
+) -> ReadMessage | None:
+    """Return the function that makes records of messages; ``None`` if there can be none.
+
+    :param surveyed: the survey of a message.
+    :param size: the bytes of a message.
+    :param prefix: the first bytes of the records.
+    :param parts: the bytes of a message to copy.
+    :param suffix: the last bytes of the records.
+    """
+    builder = FunctionBuilder("read", "record")
+    message, numbers = builder.parameter("message"), _Numbers(builder)
+    keys = _KeyNumbers.find(numbers, surveyed)
+    if keys is None:
+        return None
+    record = builder.expression("{prefix}", prefix=prefix)
+    for part in parts:
+        copied = message if part == slice(0, size) else None
+        copied = copied or builder.expression("{m}[{part}]", m=message, part=part)
+        record = builder.expression("{record} + {part}", record=record, part=copied)
+    if suffix:
+        record = builder.expression("{record} + {suffix}", record=record, suffix=suffix)
+    keys.write_return(
+        builder, lambda keys: builder.expression("{record}, ({keys})", record=record, keys=keys)
+    )
+    numbers.write(message, size)
+    return builder.build()
+
+
+class _KeyNumbers(NamedTuple):
+    """The numbers of the keys of an entry."""
+
+    orig: _TupleNumbers
+    reply: _TupleNumbers
+    zone: Expression | None
+    id: Expression | None
+
+    @classmethod
+    def find(cls, numbers: _Numbers, surveyed: Survey) -> _KeyNumbers | None:
+        """Return the numbers of an entry; ``None`` if it lacks a number that each entry has."""
+        values = named_values(surveyed.skeleton)
+        tuples: list[dict[str, Found]] = []
+        for name in ("orig", "reply"):
+            found = values.get(name)
+            if found is None or found.inside is None:
+                return None
+            tuples.append(named_values(found.inside))
+            if not {"src", "dst", "proto"} <= tuples[-1].keys():
+                return None
+        zone, id = [
+            numbers.number(values[name]) if name in values else None for name in ("zone", "id")
+        ]
+        orig, reply = [_TupleNumbers(numbers, each) for each in tuples]
+        return cls(orig, reply, zone, id)
+
+    def write_return(
+        self, builder: FunctionBuilder, result: Callable[[Expression], Expression]
+    ) -> None:
+        """Write the statements that return the keys.
+
+        :param builder: the function.
+        :param result: returns what the function returns, for the keys without brackets.
+        """
+        key = self.orig.key(builder, self.zone)
+        equal = _inverse_condition(builder, self.orig, self.reply)
+        if equal is not None:
+            with builder.block("if {equal}", equal=equal):
+                keys = builder.expression("{key}, None, {id}", key=key, id=self.id)
+                builder.line("return {result}", result=result(keys))
+        other = self.reply.key(builder, self.zone)
+        keys = builder.expression("{key}, {other}, {id}", key=key, other=other, id=self.id)
+        builder.line("return {result}", result=result(keys))
 
 
 def _inverse_condition(

@@ -34,8 +34,10 @@ from .record_functions import (
     Layout,
     Merge,
     ReadKeys,
+    ReadMessage,
     compile_keys,
     compile_merge,
+    compile_read,
     compile_same_entry,
     compile_unchanged,
     find_attributes,
@@ -130,19 +132,6 @@ def _slice_of(found: Found | None) -> slice | None:
     return None if found is None else slice(found.start, found.end)
 
 
-class _Source(NamedTuple):
-    """How records are made of messages with one reader."""
-
-    prefix: bytes
-    first: slice
-    """The attributes of the flow."""
-    second: slice | None
-    """Those after an attribute that is not of the flow."""
-    suffix: bytes
-    """Attributes to add."""
-    keys: ReadKeys
-
-
 class States:
     """The formats of the records of a table, and operations on states."""
 
@@ -151,9 +140,11 @@ class States:
         """The formats by their prefixes."""
         self._readers: dict[bytes, FieldReader] = {}
         self._by_skeleton: dict[tuple[int, int, int], _Format | None] = {}
-        self._sources = BoundedMemo(_MAX_FUNCTIONS)
-        self._sources_of_new = BoundedMemo(_MAX_FUNCTIONS)
-        """Those of NEW events, which leave out a mark of 0."""
+        self._reads = BoundedMemo(_MAX_FUNCTIONS)
+        """The functions that make records of messages, by the readers of the flows."""
+        self._reads_of_new = BoundedMemo(_MAX_FUNCTIONS)
+        """Those for NEW events."""
+        self._find_read, self._find_read_of_new = self._reads.get, self._reads_of_new.get
         self._merges = BoundedMemo(_MAX_FUNCTIONS, self._make_merge)
         """By the prefixes of the known record and of the update, one after the other."""
         self._unchanged = BoundedMemo(_MAX_FUNCTIONS, self._make_unchanged)
@@ -161,29 +152,37 @@ class States:
 
     # -- from flows and to flows --------------------------------------------------------------
 
-    def read(self, flow: Flow, *, new: bool = False) -> tuple[State, Keys]:
+    def read(self, flow: Flow) -> tuple[State, Keys]:
         """Return the state of an entry that the kernel sent, and its keys.
 
-        :param flow: the entry. The caller must not use it afterwards.
-        :param new: whether this is a NEW event. Only NEW events leave out a mark of 0.
+        The caller must not use the flow afterwards.
         """
         if type(flow) in _lazy:
-            message: bytes | None = flow._message  # pyright: ignore[reportPrivateUsage]
             reader = flow._reader  # pyright: ignore[reportPrivateUsage]
-            sources = self._sources_of_new if new else self._sources
-            source: _Source | None = sources.get(reader)
-            if source is None and message is not None and reader not in sources:
-                source = self._make_source(reader, message, new=new)
-                sources.store(reader, source)
-            if source is not None and message is not None:
-                prefix, first, second, suffix, read_keys = source
-                if second is None:
-                    record = prefix + message[first] + suffix
-                else:
-                    record = prefix + message[first] + message[second] + suffix
-                return record, read_keys(record)
-        if new:
-            flow.mark = flow.mark or 0
+            message: bytes | None = flow._message  # pyright: ignore[reportPrivateUsage]
+            read: ReadMessage | None = self._find_read(reader)
+            if read is None and message is not None and reader not in self._reads:
+                read = self._make_read(reader, message, new=False)
+                self._reads.store(reader, read)
+            if read is not None and message is not None:
+                return read(message)
+        return flow, tuple_keys.keys_of(flow)
+
+    def read_new(self, flow: Flow) -> tuple[State, Keys]:
+        """Return the state of an entry of a NEW event, and its keys.
+
+        Only NEW events leave out a mark of 0. The caller must not use the flow afterwards.
+        """
+        if type(flow) in _lazy:
+            reader = flow._reader  # pyright: ignore[reportPrivateUsage]
+            message: bytes | None = flow._message  # pyright: ignore[reportPrivateUsage]
+            read: ReadMessage | None = self._find_read_of_new(reader)
+            if read is None and message is not None and reader not in self._reads_of_new:
+                read = self._make_read(reader, message, new=True)
+                self._reads_of_new.store(reader, read)
+            if read is not None and message is not None:
+                return read(message)
+        flow.mark = flow.mark or 0
         return flow, tuple_keys.keys_of(flow)
 
     def new_flow(self, state: State) -> Flow:
@@ -290,32 +289,28 @@ class States:
 
     # -- formats ------------------------------------------------------------------------------
 
-    def _make_source(self, reader: FieldReader, message: bytes, *, new: bool) -> _Source | None:
-        """Return how records are made of messages like this one; ``None`` if they cannot be."""
+    def _make_read(self, reader: FieldReader, message: bytes, *, new: bool) -> ReadMessage | None:
+        """Return what makes records of messages like this one; ``None`` if they cannot be made."""
         # What an event keeps begins in the header, with its port id.
         left_out = _NOT_OF_FLOWS if reader.start else frozenset[int]()
-        parts: list[tuple[int, int]] = []
+        ranges: list[tuple[int, int]] = []
         for number, _, first, last in walk(message, reader.start, len(message)):
             if number in left_out:
                 continue
             start, end = first - HEADER.size, first + ((last - first + 3) & ~3)
-            if parts and parts[-1][1] == start:
-                start = parts.pop()[0]
-            parts.append((start, end))
-        if not parts or len(parts) > 2:
-            return None
-        slices = [slice(start, end) for start, end in parts]
-        first_part, second_part = slices[0], slices[1] if len(slices) == 2 else None
-        attributes = b"".join([message[part] for part in slices])
+            if ranges and ranges[-1][1] == start:
+                start = ranges.pop()[0]
+            ranges.append((start, end))
+        parts = [slice(start, min(end, len(message))) for start, end in ranges]
+        attributes = b"".join([message[part] for part in parts])
         suffix = b""
         if new and "mark" not in named_values(_survey(bytes(_PREFIX) + attributes).skeleton):
             suffix = _MARK_0
         format = self._format_of(attributes + suffix)
-        return (
-            None
-            if format is None
-            else _Source(format.prefix, first_part, second_part, suffix, format.keys)
-        )
+        if format is None:
+            return None
+        surveyed = survey(Flow, message, reader.start, len(message))
+        return compile_read(surveyed, len(message), format.prefix, parts, suffix)
 
     def _format_of(self, attributes: bytes) -> _Format | None:
         """Return the format of a record; ``None`` if its entry has to be a flow.

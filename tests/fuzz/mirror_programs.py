@@ -51,12 +51,14 @@ class SharedReplies:
         self._add, self._remove = entries.add, entries.remove
         entries.add, entries.remove = self.add, self.remove  # type: ignore[method-assign]
 
-    def add(self, keys: Keys, state: State) -> None:
+    def add(self, keys: Keys, state: State) -> bool:
+        if not self._add(keys, state):
+            return False
         number = reply_key(self._entries.states.flow_of(state))
         self._counts[number] += 1
         if self._counts[number] > 1:
             self.shared.add(number)
-        self._add(keys, state)
+        return True
 
     def remove(self, keys: Keys) -> None:
         state = self._entries.get(keys[0])
@@ -324,7 +326,7 @@ class _Player:
         number = (which << 8 | how) % len(_FLOWS)
         match operation % 16:
             case 0 | 1 | 2:
-                mirror.apply(self._source.event(number, EventType.NEW, 0))
+                mirror.apply_all([self._source.event(number, EventType.NEW, 0)])
             case 3 | 4 | 5 | 6:
                 port_id = operation >> 4 & 1
                 mirror.apply(self._source.event(number, EventType.UPDATE, port_id))

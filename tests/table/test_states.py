@@ -149,7 +149,7 @@ def test_the_record_of_an_event_has_the_attributes_of_its_flow(
     assert event.timestamp == (None if index is None else 1)
     formats = States()
     event = decoder.one(message)
-    record = formats.read(event.flow, new=event.type is EventType.NEW)[0]
+    record, _ = (formats.read_new if kind == _NEW else formats.read)(event.flow)
     assert isinstance(record, bytes)
     expected = decoded(without)
     assert expected is not None
