@@ -23,6 +23,7 @@ from ..netlink.owner import Owner
 from ..streams.iterators import ItemIterator
 from .entry_index import EntryIndex
 from .states import State
+from .tuple_keys import Key
 
 _BATCH_SIZE: Final = 40
 """Changes in a batch, at most."""
@@ -53,7 +54,7 @@ class PendingChanges:
         """Entries that existed when the reader started, and that it has not got yet."""
         # An OrderedDict: taking the first item of a dict again and again would scan the slots of
         # all items that were taken before.
-        self._changes: OrderedDict[int, _PendingChange] = OrderedDict()
+        self._changes: OrderedDict[Key, _PendingChange] = OrderedDict()
         self._wake_up: anyio.Event | None = None
         self.undelivered: deque[Change | ConntrackError] = deque()
         """Changes that the iterator has taken and not handed out: the second change of an entry."""
@@ -70,7 +71,7 @@ class PendingChanges:
         self.undelivered.clear()
 
     def record_change(
-        self, key: int, before: State | None, final: State | None, cause: Cause, /
+        self, key: Key, before: State | None, final: State | None, cause: Cause, /
     ) -> None:
         """Record a change of an entry; see :meth:`.ChangeReader.record_change`."""
         if key in self._initial:
@@ -112,7 +113,7 @@ class PendingChanges:
         assert state is not None
         yield Change(ChangeType.ADDED, self._entries.states.new_flow(state), Cause.PRESENT)
 
-    def _changes_of(self, key: int, change: _PendingChange) -> Iterator[Change]:
+    def _changes_of(self, key: Key, change: _PendingChange) -> Iterator[Change]:
         states, before, state = self._entries.states, change.before, self._entries.get(key)
         known = None if before is None else states.new_flow(before)
         if change.final is not None:

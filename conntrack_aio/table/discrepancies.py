@@ -13,6 +13,7 @@ from typing import Final
 import attrs
 
 from .states import State
+from .tuple_keys import Key
 
 MAX_DISCREPANCIES: Final = 256
 """Discrepancies that are recorded at a time. One is enough to show that events are missing."""
@@ -38,12 +39,12 @@ class Discrepancy:
     (``ctnetlink_dump_table``). A look-up makes the kernel report it."""
 
 
-class Discrepancies(dict[int, Discrepancy]):
+class Discrepancies(dict[Key, Discrepancy]):
     """Discrepancies by the key of the entry's original tuple."""
 
     def record(
         self,
-        key: int,
+        key: Key,
         state: State,
         now: float,
         *,
@@ -60,9 +61,9 @@ class Discrepancies(dict[int, Discrepancy]):
                 state, now, event_expected, missing, handed_out=confirmed, confirmed=confirmed
             )
 
-    def take_missing(self) -> dict[int, State]:
+    def take_missing(self) -> dict[Key, State]:
         """Return the missing entries that must be looked up, each only once."""
-        found: dict[int, State] = {}
+        found: dict[Key, State] = {}
         for key, discrepancy in self.items():
             if discrepancy.missing and not (discrepancy.confirmed or discrepancy.handed_out):
                 discrepancy.handed_out = True

@@ -8,6 +8,7 @@ from typing import Final
 import attrs
 
 from .states import State
+from .tuple_keys import Key
 
 _MAX_ENDED_IDS: Final = 64
 """Ids of ended entries with one tuple that are recorded separately."""
@@ -44,7 +45,7 @@ class ReportedState:
 class DumpState:
     """A dump in progress."""
 
-    def __init__(self, known: dict[int, State], *, examine: bool) -> None:
+    def __init__(self, known: dict[Key, State], *, examine: bool) -> None:
         """Initialize the state at the beginning of the dump.
 
         :param known: the entries of the mirror, by their keys. The dictionary is changed.
@@ -52,7 +53,7 @@ class DumpState:
         """
         self.not_dumped: Final = known
         """Entries that the mirror had before, and that the dump has not returned yet."""
-        self.reported: Final[defaultdict[int, ReportedState]] = defaultdict(ReportedState)
+        self.reported: Final[defaultdict[Key, ReportedState]] = defaultdict(ReportedState)
         """What events reported since the dump began, by the key of the original tuple."""
         self.needs_look_up = False
         """Whether an update of an unknown entry was received. If the dump does not return that

@@ -8,7 +8,7 @@ from typing import Final
 from ..model.flow import Flow
 from ..model.tuples import Tuple
 from .states import State, States
-from .tuple_keys import Keys, inverse_key_of, key_of
+from .tuple_keys import Key, Keys, inverse_key_of, key_of
 
 
 class EntryIndex:
@@ -23,20 +23,20 @@ class EntryIndex:
         :param states: the formats of the states; by default new ones.
         """
         self.states = States() if states is None else states
-        self._entries: dict[int, State] = {}
-        self.get: Final[Callable[[int], State | None]] = self._entries.get
+        self._entries: dict[Key, State] = {}
+        self.get: Final[Callable[[Key], State | None]] = self._entries.get
         """Returns the state with a key, or ``None``."""
-        self._by_reply: dict[int, int] = {}
+        self._by_reply: dict[Key, Key] = {}
         """Original keys by reply key, of entries whose reply tuple is not the inverse of the
         original tuple."""
-        self._ids: dict[int, int | tuple[int, ...]] = {}
+        self._ids: dict[int, Key | tuple[Key, ...]] = {}
         """Original keys by id. An id is a hash of 32 bits: of a million entries, some hundred share
         theirs with another."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def copy(self) -> dict[int, State]:
+    def copy(self) -> dict[Key, State]:
         """Return all states by their keys.
 
         This takes about 20 ms for a million entries. A set of the keys would take longer.
@@ -50,7 +50,7 @@ class EntryIndex:
         self._ids.clear()
 
     @property
-    def keys(self) -> Collection[int]:
+    def keys(self) -> Collection[Key]:
         """A view of all keys."""
         return self._entries.keys()
 
@@ -87,7 +87,7 @@ class EntryIndex:
         keys = self._ids.get(id)
         if keys is None:
             return []
-        return [self._entries[key] for key in ((keys,) if isinstance(keys, int) else keys)]
+        return [self._entries[key] for key in ((keys,) if isinstance(keys, bytes) else keys)]
 
     def add(self, keys: Keys, state: State) -> bool:
         """Add a state unless there is one with the same original tuple.
@@ -104,7 +104,7 @@ class EntryIndex:
         if id is not None:
             others = self._ids.setdefault(id, key)
             if others != key:
-                others = (others,) if isinstance(others, int) else others
+                others = (others,) if isinstance(others, bytes) else others
                 self._ids[id] = (*others, key)
         return True
 

@@ -18,6 +18,7 @@ from .kernel_table import KernelTable
 from .mirror import Mirror
 from .reconciliation_requests import ReconciliationRequests
 from .states import State
+from .tuple_keys import Key
 from .waiters import Waiters
 
 _LOOK_UPS_PER_CALL: Final = 256
@@ -59,7 +60,7 @@ class EventFollower:
         self._read_position: int | None = None
         """The position in the event stream at the time of the last dump or look-up. Events after
         it are newer than what was read."""
-        self._to_verify: dict[int, State] = {}
+        self._to_verify: dict[Key, State] = {}
         """Entries to look up because their timeout has expired, or because a dump lacked them."""
         self._waiting: anyio.CancelScope | None = None
         """The scope in which the task waits for more events."""
@@ -77,7 +78,7 @@ class EventFollower:
         """Return whether all events are applied that were queued before a stream position."""
         return not self.applying and self._kernel_table.stream.has_passed(position)
 
-    def verify_later(self, entries: dict[int, State]) -> None:
+    def verify_later(self, entries: dict[Key, State]) -> None:
         """Have the task look up whether these entries still exist.
 
         :param entries: entries of :meth:`Mirror.overdue` or :meth:`Mirror.missing_entries`.
@@ -149,7 +150,7 @@ class EventFollower:
         self.record_read()
 
     async def _look_up_each(
-        self, states: Mapping[int, State], apply: Callable[[int, Flow | None], None]
+        self, states: Mapping[Key, State], apply: Callable[[Key, Flow | None], None]
     ) -> None:
         remaining, flow_of = iter(states.items()), self._mirror.states.flow_of
         # Some at a time, so that requests of other tasks get their turn.

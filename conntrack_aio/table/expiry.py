@@ -7,6 +7,7 @@ from typing import Final
 
 from .entry_index import EntryIndex
 from .states import State
+from .tuple_keys import Key
 
 _ENTRIES_PER_SCAN: Final = 2048
 """Entries whose timeout one call examines, which takes less than a millisecond."""
@@ -23,9 +24,9 @@ class ExpiryScan:
 
     def __init__(self, entries: EntryIndex) -> None:
         self._entries = entries
-        self.refreshed_at: Final[dict[int, float]] = {}
+        self.refreshed_at: Final[dict[Key, float]] = {}
         """When each entry was last read or reported, in seconds. Its timeout counts from then."""
-        self._remaining: list[int] = []
+        self._remaining: list[Key] = []
         """The keys of the entries that this round has not examined yet."""
 
     def clear(self) -> None:
@@ -37,7 +38,7 @@ class ExpiryScan:
         """Start a new round with all entries."""
         self._remaining = list(self.refreshed_at)
 
-    def overdue(self, now: float, limit: int, excluded: Container[int]) -> dict[int, State]:
+    def overdue(self, now: float, limit: int, excluded: Container[Key]) -> dict[Key, State]:
         """Examine the next entries of the round, and return those whose timeout has expired.
 
         :param now: the present time, in the seconds of :attr:`refreshed_at`.
@@ -46,7 +47,7 @@ class ExpiryScan:
         """
         if not self._remaining:
             self.start_round()
-        found: dict[int, State] = {}
+        found: dict[Key, State] = {}
         for _ in range(min(_ENTRIES_PER_SCAN, len(self._remaining))):
             key = self._remaining.pop()
             refreshed_at = self.refreshed_at.get(key)

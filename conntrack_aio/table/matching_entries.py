@@ -10,14 +10,14 @@ from ..model.table import Cause
 from .entry_index import EntryIndex
 from .expiry import ExpiryScan
 from .states import State
-from .tuple_keys import Keys
+from .tuple_keys import Key, Keys
 
 
 class ChangeReader(Protocol):
     """Receives the changes of a mirror for one reader."""
 
     def record_change(
-        self, key: int, before: State | None, final: State | None, cause: Cause, /
+        self, key: Key, before: State | None, final: State | None, cause: Cause, /
     ) -> None:
         """Record that an entry was added, changed or removed.
 
@@ -42,7 +42,7 @@ class MatchingEntries:
         self.readers: tuple[ChangeReader, ...] = ()
         """Replaced by another tuple when a reader starts or ends. The garbage collector may close a
         reader at any moment, even while other readers are called."""
-        self.without_events: Final[set[int]] = set()
+        self.without_events: Final[set[Key]] = set()
         """Keys of the entries that were read, and that no event has reported since."""
         self.now = 0.0
         """Seconds of a monotonic clock. The caller sets it before it passes events or entries."""
@@ -90,7 +90,7 @@ class MatchingEntries:
 
     def _remove(
         self,
-        key: int,
+        key: Key,
         final: State,
         cause: Cause,
         *,

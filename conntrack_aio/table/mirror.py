@@ -29,7 +29,7 @@ from .merging import (
     merge_destroy,
 )
 from .states import State
-from .tuple_keys import Keys
+from .tuple_keys import Key, Keys
 
 _NEW: Final = EventType.NEW
 _UPDATE: Final = EventType.UPDATE
@@ -54,7 +54,7 @@ class Mirror(MatchingEntries):
         :param predicate: which flows to hold; ``None`` for all.
         """
         super().__init__(predicate)
-        self.unresolved: dict[int, State] = {}
+        self.unresolved: dict[Key, State] = {}
         """States by key that must be looked up, because what is known of them may be wrong."""
         self.caught_up = False
         """Whether all events that come now are newer than everything that was read."""
@@ -208,7 +208,7 @@ class Mirror(MatchingEntries):
         flow_of = self.states.flow_of
         return merge_destroy(flow_of(stored), flow_of(state))
 
-    def _record_update(self, dump: DumpState, key: int, state: State) -> ReportedState | None:
+    def _record_update(self, dump: DumpState, key: Key, state: State) -> ReportedState | None:
         """Record an update for the dump in progress.
 
         :returns: what events reported of the entry. ``None`` if the events before it reported
@@ -309,7 +309,7 @@ class Mirror(MatchingEntries):
 
     # -- look-ups ---------------------------------------------------------------------------
 
-    def resolve(self, key: int, flow: Flow | None) -> None:
+    def resolve(self, key: Key, flow: Flow | None) -> None:
         """Apply the look-up of an unresolved entry.
 
         :param key: the key of the entry's original tuple.
@@ -318,7 +318,7 @@ class Mirror(MatchingEntries):
         """
         self._store_looked_up(key, *self._read_live(key, flow))
 
-    def apply_verification(self, key: int, expected: State, flow: Flow | None) -> None:
+    def apply_verification(self, key: Key, expected: State, flow: Flow | None) -> None:
         """Apply the look-up of an entry from :meth:`overdue` or :meth:`missing_entries`.
 
         :param key: the key of the entry's original tuple.
@@ -346,7 +346,7 @@ class Mirror(MatchingEntries):
                 key, expected, self._should_emit(key), missing=True, confirmed=True
             )
 
-    def _read_live(self, key: int, flow: Flow | None) -> tuple[Keys, State | None]:
+    def _read_live(self, key: Key, flow: Flow | None) -> tuple[Keys, State | None]:
         """Return the keys and the state that a look-up found.
 
         The state is ``None`` if it is not of a live entry with this key. The kernel looks up
@@ -359,7 +359,7 @@ class Mirror(MatchingEntries):
         return (keys, state) if keys[0] == key and not self.states.is_dying(state) else nothing
 
     def _store_looked_up(
-        self, key: int, keys: Keys, state: State | None, *, examine: bool = False
+        self, key: Key, keys: Keys, state: State | None, *, examine: bool = False
     ) -> None:
         """Store the present state of an entry; ``None`` if it does not exist."""
         self.caught_up = False
@@ -382,7 +382,7 @@ class Mirror(MatchingEntries):
         if self._dump is not None:
             self._dump.examine = False
 
-    def overdue(self, limit: int) -> dict[int, State]:
+    def overdue(self, limit: int) -> dict[Key, State]:
         """Return some entries whose timeout has expired although no event reported their end.
 
         Each call examines the next few entries of a round through all entries.
@@ -391,7 +391,7 @@ class Mirror(MatchingEntries):
         """
         return self._expiry.overdue(self.now, limit, self.discrepancies)
 
-    def missing_entries(self) -> dict[int, State]:
+    def missing_entries(self) -> dict[Key, State]:
         """Return the entries that a dump lacked and that must be looked up, each only once."""
         return self.discrepancies.take_missing()
 
@@ -424,13 +424,13 @@ class Mirror(MatchingEntries):
             count += discrepancy.event_expected
         return count
 
-    def _should_emit(self, key: int) -> bool:
+    def _should_emit(self, key: Key) -> bool:
         """Return whether an entry should emit events, by the setting and by what was received."""
         return self.older_entries_emit or key not in self.without_events
 
     def _record_discrepancy(
         self,
-        key: int,
+        key: Key,
         state: State,
         event_expected: bool,
         *,

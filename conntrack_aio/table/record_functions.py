@@ -75,97 +75,74 @@ def find_attributes(surveyed: Survey, record: bytes) -> dict[str, Attribute] | N
 # -- keys ---------------------------------------------------------------------------------------
 
 
-class _Numbers:
-    """Unpacks numbers of a record into variables."""
+class _RawValues:
+    """Unpacks values of a record into variables."""
 
     def __init__(self, builder: FunctionBuilder) -> None:
-        self._builder = builder
+        self.builder = builder
         self._raw: dict[int, tuple[str, int, Expression]] = {}
-        """The format, the size and the variable of each number, by its offset."""
+        """The format, the size and the variable of each value, by its offset."""
 
-    def number(self, found: Found) -> Expression:
-        """Return the variable of a number of at most 32 bits."""
-        assert found.leaf.scalar is not None
-        assert found.leaf.scalar.code in ("B", "H", "I")
-        return self._unpack(found.start, found.leaf.scalar.code, found.end - found.start)
-
-    def address(self, found: Found) -> tuple[Expression, ...]:
-        """Return the variables of an address: one of 32 bits, or two of 64 bits."""
-        if found.end - found.start == 4:
-            return (self._unpack(found.start, "I", 4),)
-        return tuple(self._unpack(found.start + at, "Q", 8) for at in (0, 8))
-
-    def _unpack(self, start: int, format: str, size: int) -> Expression:
-        if start not in self._raw:
-            self._raw[start] = (format, size, self._builder.local("raw"))
-        return self._raw[start][2]
+    def unpack(self, found: Found, format: str | None = None) -> Expression:
+        """Return the variable of a value: its bytes, unless there is a format."""
+        if found.start not in self._raw:
+            size = found.end - found.start
+            self._raw[found.start] = (format or f"{size}s", size, self.builder.local("raw"))
+        return self._raw[found.start][2]
 
     def write(self, record: Expression, size: int) -> None:
-        """Write the line that unpacks the numbers, before all other lines."""
+        """Write the line that unpacks the values, before all other lines."""
         parts, at, variables = ["!"], 0, list[Expression]()
         for start, (format, length, variable) in sorted(self._raw.items()):
             parts += [f"{start - at}x", format]
             variables.append(variable)
             at = start + length
         unpack = Struct("".join([*parts, f"{size - at}x"])).unpack
-        self._builder.first_line("({raw}) = {f}({m})", raw=variables, f=unpack, m=record)
+        self.builder.first_line("({raw}) = {f}({m})", raw=variables, f=unpack, m=record)
 
 
-class _TupleNumbers:
-    """The numbers of a tuple in a record."""
+_OPPOSITES: Final = {"src": "dst", "dst": "src", "sport": "dport", "dport": "sport"}
+_ICMP: Final = ("icmp_id", "icmp_type", "icmp_code")
+_NO_ICMP: Final = bytes(4)
+_ZONE_0: Final = bytes(2)
 
-    def __init__(self, numbers: _Numbers, values: Mapping[str, Found]) -> None:
+
+class _RawTuple:
+    """The bytes of the fields of a tuple."""
+
+    def __init__(self, raw: _RawValues, values: Mapping[str, Found]) -> None:
         """Initialize from the values of the tuple, by their names."""
-        self.src, self.dst = numbers.address(values["src"]), numbers.address(values["dst"])
-        self.others = {
-            name: numbers.number(found)
-            for name, found in values.items()
-            if name not in ("src", "dst")
-        }
+        self._builder = raw.builder
+        self.fields = {name: raw.unpack(found) for name, found in values.items()}
+        self.address_size = values["src"].end - values["src"].start
 
-    @property
-    def has_icmp(self) -> bool:
-        """Whether the tuple has a field of ICMP."""
-        return any(name.startswith("icmp") for name in self.others)
+    def key(self, zone: Expression | None) -> Expression:
+        """Write the lines that compute the key, as :func:`.tuple_keys.key_of` returns it.
 
-    def key(self, builder: FunctionBuilder, zone: Expression | None) -> Expression:
-        """Return the key of the tuple, as :func:`.tuple_keys.key_of` returns it."""
-        zone = self.others.get("zone", zone)
-        ends = self._joined(builder, (*self.src, *self.dst), 32 if len(self.src) == 1 else 64)
-        wide = len(self.src) > 1
-        names = ("proto", "sport", "dport")
-        proto, sport, dport = [self.others.get(name) for name in names]
-        none = builder.bind(0)
-        ports = self._joined(builder, (sport or none, dport or none), 16)
-        low = builder.expression("{proto} << {by}", proto=proto, by=18)
+        :param zone: the variable of the zone, if the tuple has none.
+        """
+        builder, fields = self._builder, self.fields
+        zone = fields.get("zone", zone)
+        absent = builder.bind(bytes(2))
+        ends = [fields["src"], fields["dst"]]
+        ends += [fields.get(name, absent) for name in ("sport", "dport")]
+        size = self.address_size
+        pack = Struct(f"{size}s{size}s2s2s1s").pack
+        key = builder.let("key", "{key}", key=builder.call(pack, *ends, fields["proto"]))
+        suffixes: list[tuple[Expression, bytes]] = []
+        if any(name in fields for name in _ICMP):
+            id, kind, code = [
+                fields.get(name, builder.bind(bytes(size)))
+                for name, size in zip(_ICMP, (2, 1, 1), strict=True)
+            ]
+            icmp = builder.let("icmp", "{id} + {kind} + {code}", id=id, kind=kind, code=code)
+            suffixes.append((icmp, _NO_ICMP))
         if zone is not None:
-            low = builder.expression("{low} | {zone} << {by}", low=low, zone=zone, by=2)
-        if wide:
-            low = builder.expression("{low} | {form}", low=low, form=1)
-        parts = {"ends": ends, "ports": ports, "by": 26, "low": low}
-        key = builder.expression("{ends} << {high} | {ports} << {by} | {low}", high=58, **parts)
-        if not self.has_icmp:
-            return key
-        id, *kind = [self.others.get(f"icmp_{name}", none) for name in ("id", "type", "code")]
-        icmp = builder.expression(
-            "({id} << {by} | {kind})", id=id, by=16, kind=self._joined(builder, kind, 8)
-        )
-        return builder.expression(
-            "({ends} << {high} | {ports} << {middle} | {icmp} << {by} | {low} | {form} "
-            "if {icmp} else {key})",
-            high=90, middle=58, icmp=icmp, form=2, key=key, **parts,
-        )  # fmt: skip
-
-    def _joined(
-        self, builder: FunctionBuilder, numbers: Iterable[Expression], bits: int
-    ) -> Expression:
-        """Return one number, made of several with so many bits each."""
-        first, *others = numbers
-        for other in others:
-            first = builder.expression(
-                "({first} << {bits} | {other})", first=first, bits=bits, other=other
-            )
-        return first
+            suffixes.append((zone, _ZONE_0))
+        for suffix, zeros in suffixes:
+            with builder.block("if {suffix} != {zeros}", suffix=suffix, zeros=zeros):
+                builder.line("{key} = {key} + {suffix}", key=key, suffix=suffix)
+        return key
 
 
 def compile_keys(surveyed: Survey, size: int) -> ReadKeys | None:
@@ -175,12 +152,12 @@ def compile_keys(surveyed: Survey, size: int) -> ReadKeys | None:
     :param size: the bytes of a record.
     """
     builder = FunctionBuilder("keys", "record")
-    record, numbers = builder.parameter("record"), _Numbers(builder)
-    keys = _KeyNumbers.find(numbers, surveyed)
+    record, raw = builder.parameter("record"), _RawValues(builder)
+    keys = _RawKeys.find(raw, surveyed)
     if keys is None:
         return None
     keys.write_return(builder, lambda keys: keys)
-    numbers.write(record, size)
+    raw.write(record, size)
     return builder.build()
 
 
@@ -196,35 +173,36 @@ def compile_read(
     :param suffix: the last bytes of the records.
     """
     builder = FunctionBuilder("read", "record")
-    message, numbers = builder.parameter("message"), _Numbers(builder)
-    keys = _KeyNumbers.find(numbers, surveyed)
+    message, raw = builder.parameter("message"), _RawValues(builder)
+    keys = _RawKeys.find(raw, surveyed)
     if keys is None:
         return None
     record = builder.expression("{prefix}", prefix=prefix)
     for part in parts:
-        copied = message if part == slice(0, size) else None
-        copied = copied or builder.expression("{m}[{part}]", m=message, part=part)
+        copied = message
+        if part != slice(0, size):
+            copied = builder.expression("{m}[{part}]", m=message, part=part)
         record = builder.expression("{record} + {part}", record=record, part=copied)
     if suffix:
         record = builder.expression("{record} + {suffix}", record=record, suffix=suffix)
     keys.write_return(
         builder, lambda keys: builder.expression("{record}, ({keys})", record=record, keys=keys)
     )
-    numbers.write(message, size)
+    raw.write(message, size)
     return builder.build()
 
 
-class _KeyNumbers(NamedTuple):
-    """The numbers of the keys of an entry."""
+class _RawKeys(NamedTuple):
+    """The values that the keys of an entry consist of."""
 
-    orig: _TupleNumbers
-    reply: _TupleNumbers
+    orig: _RawTuple
+    reply: _RawTuple
     zone: Expression | None
     id: Expression | None
 
     @classmethod
-    def find(cls, numbers: _Numbers, surveyed: Survey) -> _KeyNumbers | None:
-        """Return the numbers of an entry; ``None`` if it lacks a number that each entry has."""
+    def find(cls, raw: _RawValues, surveyed: Survey) -> _RawKeys | None:
+        """Return the values of an entry; ``None`` if it lacks one that each entry has."""
         values = named_values(surveyed.skeleton)
         tuples: list[dict[str, Found]] = []
         for name in ("orig", "reply"):
@@ -234,10 +212,9 @@ class _KeyNumbers(NamedTuple):
             tuples.append(named_values(found.inside))
             if not {"src", "dst", "proto"} <= tuples[-1].keys():
                 return None
-        zone, id = [
-            numbers.number(values[name]) if name in values else None for name in ("zone", "id")
-        ]
-        orig, reply = [_TupleNumbers(numbers, each) for each in tuples]
+        zone = raw.unpack(values["zone"]) if "zone" in values else None
+        id = raw.unpack(values["id"], "I") if "id" in values else None
+        orig, reply = [_RawTuple(raw, each) for each in tuples]
         return cls(orig, reply, zone, id)
 
     def write_return(
@@ -248,39 +225,38 @@ class _KeyNumbers(NamedTuple):
         :param builder: the function.
         :param result: returns what the function returns, for the keys without brackets.
         """
-        key = self.orig.key(builder, self.zone)
+        key = self.orig.key(self.zone)
         equal = _inverse_condition(builder, self.orig, self.reply)
         if equal is not None:
             with builder.block("if {equal}", equal=equal):
                 keys = builder.expression("{key}, None, {id}", key=key, id=self.id)
                 builder.line("return {result}", result=result(keys))
-        other = self.reply.key(builder, self.zone)
+        other = self.reply.key(self.zone)
         keys = builder.expression("{key}, {other}, {id}", key=key, other=other, id=self.id)
         builder.line("return {result}", result=result(keys))
 
 
 def _inverse_condition(
-    builder: FunctionBuilder, orig: _TupleNumbers, reply: _TupleNumbers
+    builder: FunctionBuilder, orig: _RawTuple, reply: _RawTuple
 ) -> Expression | None:
     """Return whether one tuple is the other one with its ends exchanged; ``None`` if it never is.
 
     This is the condition of :func:`.tuple_keys.reply_is_inverse`.
     """
-    one, other = orig.others, reply.others
-    opposites = {"sport": "dport", "dport": "sport"}
-    if {opposites.get(name, name) for name in one} != other.keys() or "zone" in one:
+    one, other = orig.fields, reply.fields
+    if {_OPPOSITES.get(name, name) for name in one} != other.keys() or "zone" in one:
         return None
-    if len(orig.src) != len(reply.src):
-        return None
-    pairs = [*zip(orig.src, reply.dst, strict=True), *zip(orig.dst, reply.src, strict=True)]
-    for name, number in one.items():
-        opposite = other[opposites.get(name, name)]
+    equal: list[Expression] = []
+    for name, value in one.items():
+        opposite = other[_OPPOSITES.get(name, name)]
         if name == "icmp_type":
-            opposite = builder.call(inverse_icmp_type, other["proto"], opposite)
-        pairs.append((number, opposite))
-    return builder.join(
-        "and", [builder.expression("{a} == {b}", a=a, b=b) for a, b in reversed(pairs)]
-    )
+            value, opposite, proto = [
+                builder.expression("{raw}[{at}]", raw=raw, at=0)
+                for raw in (value, opposite, other["proto"])
+            ]
+            opposite = builder.call(inverse_icmp_type, proto, opposite)
+        equal.append(builder.expression("{a} == {b}", a=value, b=opposite))
+    return builder.join("and", equal[::-1])
 
 
 # -- two records --------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Integer keys of entries, each made of a tuple and its zone.
+"""Keys of entries: the bytes of a tuple and its zone.
 
 - No two different tuples, or zones, share a key.
-- A dictionary of integers is faster than one of tuples. Hashing a tuple takes one microsecond and
+- A dictionary of bytes is faster than one of tuples. Hashing a tuple takes one microsecond and
   comparing two takes two, because the addresses do that in Python. Computing a key takes half a
   microsecond, once.
 """
@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
-from typing import TypeAlias
+from struct import Struct
+from typing import Final, TypeAlias
 
 from ..codec.reference import encode
 from ..codec.requests.common import as_argument
@@ -19,49 +20,54 @@ from ..model.tuples import ICMP_INVERSE, ICMPV6_INVERSE, Tuple, is_plain_tuple
 from ..model.values import describe_value, number_within
 from ..plain import as_int
 
-Keys: TypeAlias = tuple[int, int | None, int | None]
+Key: TypeAlias = bytes
+"""The key of a tuple in a zone."""
+
+Keys: TypeAlias = tuple[Key, Key | None, int | None]
 """The keys of an entry: of its original tuple; of its reply tuple, unless that is the inverse of
 the original tuple; and the id, if it is known."""
 
+_pack_ipv4: Final = Struct("!IIHHB").pack
+_pack_ipv6: Final = Struct("!16s16sHHB").pack
+_pack_icmp: Final = Struct("!HBB").pack
+_pack_zone: Final = Struct("!H").pack
 
-def key_of(tuple_: Tuple, zone: int) -> int:
-    """Return the key of a tuple with plain values in a zone."""
-    src = tuple_.src
-    width, form = (32, 0) if type(src) is IPv4Address else (128, 1)
-    ends = int(src) << width | int(tuple_.dst)
-    ports = (tuple_.sport or 0) << 16 | (tuple_.dport or 0)
-    low = tuple_.proto << 18 | zone << 2 | form
+
+def key_of(tuple_: Tuple, zone: int) -> Key:
+    """Return the key of a tuple with plain values in a zone.
+
+    These are the addresses, the ports and the protocol; the fields of ICMP, unless all of them are
+    0; and the zone, unless it is 0. No two forms have the same length.
+    """
     # Generated functions compute the same: see record_functions.
+    src, dst = tuple_.src, tuple_.dst
+    ports = tuple_.sport or 0, tuple_.dport or 0
+    if type(src) is IPv4Address:
+        key = _pack_ipv4(int(src), int(dst), *ports, tuple_.proto)
+    else:
+        key = _pack_ipv6(src.packed, dst.packed, *ports, tuple_.proto)
     if tuple_.icmp_id or tuple_.icmp_type or tuple_.icmp_code:
-        return _icmp_key(ends, ports, low, tuple_.icmp_id, tuple_.icmp_type, tuple_.icmp_code)
-    return ends << 58 | ports << 26 | low
+        key += _pack_icmp(tuple_.icmp_id or 0, tuple_.icmp_type or 0, tuple_.icmp_code or 0)
+    return key + _pack_zone(zone) if zone else key
 
 
-def _icmp_key(
-    ends: int, ports: int, low: int, id: int | None, type: int | None, code: int | None
-) -> int:
-    icmp = (id or 0) << 16 | (type or 0) << 8 | (code or 0)
-    return (
-        ends << 90 | ports << 58 | icmp << 26 | low | 2 if icmp else ends << 58 | ports << 26 | low
-    )
-
-
-def inverse_key_of(tuple_: Tuple, zone: int) -> int | None:
+def inverse_key_of(tuple_: Tuple, zone: int) -> Key | None:
     """Return the key of the inverse of a tuple; ``None`` if there is no inverse.
 
     It is :func:`key_of` for :attr:`.Tuple.inverse`, without creating that.
     """
-    dst = tuple_.dst
-    width, form = (32, 0) if type(dst) is IPv4Address else (128, 1)
-    ends = int(dst) << width | int(tuple_.src)
-    ports = (tuple_.dport or 0) << 16 | (tuple_.sport or 0)
-    low = tuple_.proto << 18 | zone << 2 | form
-    if tuple_.icmp_id is tuple_.icmp_type is tuple_.icmp_code is None:
-        return ends << 58 | ports << 26 | low
+    src, dst = tuple_.dst, tuple_.src
+    ports = tuple_.dport or 0, tuple_.sport or 0
+    if type(src) is IPv4Address:
+        key = _pack_ipv4(int(src), int(dst), *ports, tuple_.proto)
+    else:
+        key = _pack_ipv6(src.packed, dst.packed, *ports, tuple_.proto)
     inverse = inverse_icmp_type(tuple_.proto, tuple_.icmp_type)
     if inverse is None and tuple_.icmp_type is not None:
         return None
-    return _icmp_key(ends, ports, low, tuple_.icmp_id, inverse, tuple_.icmp_code)
+    if tuple_.icmp_id or inverse or tuple_.icmp_code:
+        key += _pack_icmp(tuple_.icmp_id or 0, inverse or 0, tuple_.icmp_code or 0)
+    return key + _pack_zone(zone) if zone else key
 
 
 def plain_tuple(tuple_: Tuple) -> Tuple:
@@ -98,7 +104,7 @@ def plain_zone(zone: object) -> int:
     return number_within(number, 0xFFFF, "zone")
 
 
-def orig_key(flow: Flow) -> int:
+def orig_key(flow: Flow) -> Key:
     """Return the key of a flow's original tuple. No two entries of a namespace share it.
 
     The kernel refuses a new entry if an existing one has the same original tuple in the same zone
@@ -111,7 +117,7 @@ def orig_key(flow: Flow) -> int:
     return key_of(orig, (flow.zone if orig.zone is None else orig.zone) or 0)
 
 
-def reply_key(flow: Flow) -> int:
+def reply_key(flow: Flow) -> Key:
     """Return the key of a flow's reply tuple. No other entry has it as its reply tuple."""
     reply = flow.reply
     return key_of(reply, (flow.zone if reply.zone is None else reply.zone) or 0)

@@ -87,7 +87,7 @@ def check_mirror(mirror: Mirror, shared: Collection[int]) -> None:
             assert any(each is state for each in entries.by_id(flow.id)), f"not by id: {flow}"
         plain += reply_is_inverse(flow)
     by_id = entries._ids.values()
-    assert sum(1 if isinstance(keys, int) else len(keys) for keys in by_id) == ids
+    assert sum(1 if isinstance(keys, bytes) else len(keys) for keys in by_id) == ids
     for number, key in entries._by_reply.items():
         assert reply_key(flows[key]) == number, "a reply tuple that its entry lacks"
     assert len(entries._by_reply) <= len(flows) - plain
@@ -213,7 +213,7 @@ _VARIANTS: list[dict[str, object]] = [
 ]
 _POOL = [[attrs.evolve(base, **variant) for variant in _VARIANTS] for base in _base_flows()]  # type: ignore[arg-type]
 _FLOWS = [flow for flows in _POOL for flow in flows]
-_SAME_ENTRY: dict[int, list[int]] = {}
+_SAME_ENTRY: dict[bytes, list[int]] = {}
 """The indices of the flows with the same original tuple, by its key."""
 for _number, _flow in enumerate(_FLOWS):
     _SAME_ENTRY.setdefault(orig_key(_flow), []).append(_number)
@@ -365,15 +365,16 @@ class _Player:
         for key in unresolved:
             self.mirror.resolve(key, self._look_up(key, which, how))
 
-    def _look_up(self, key: int, which: int, how: int) -> Flow | None:
+    def _look_up(self, key: bytes, which: int, how: int) -> Flow | None:
         """Return what the kernel returns for a look-up.
 
         It may be another entry: the kernel compares the tuples of both directions.
         """
-        if not (which + key) % 4:
+        which, how = which + key[-2], how + sum(key)
+        if not which % 4:
             return None
-        candidates = range(len(_FLOWS)) if (how + key) % 7 == 0 else _SAME_ENTRY[key]
-        return self._source.flow(candidates[(how + key) % len(candidates)])
+        candidates = range(len(_FLOWS)) if how % 7 == 0 else _SAME_ENTRY[key]
+        return self._source.flow(candidates[how % len(candidates)])
 
     def pass_time(self, which: int, how: int) -> None:
         """Advance the clock: late events do not come any more, and some timeouts have expired."""
