@@ -25,7 +25,8 @@ class ExpiryScan:
     def __init__(self, entries: EntryIndex) -> None:
         self._entries = entries
         self.refreshed_at: Final[dict[Key, float]] = {}
-        """When each entry was last read or reported, in seconds. Its timeout counts from then."""
+        """When each entry whose state is a flow was last read or reported, in seconds. Its timeout
+        counts from then. Records have this time themselves."""
         self._remaining: list[Key] = []
         """The keys of the entries that this round has not examined yet."""
 
@@ -36,7 +37,7 @@ class ExpiryScan:
 
     def start_round(self) -> None:
         """Start a new round with all entries."""
-        self._remaining = list(self.refreshed_at)
+        self._remaining = list(self._entries.keys)
 
     def overdue(self, now: float, limit: int, excluded: Container[Key]) -> dict[Key, State]:
         """Examine the next entries of the round, and return those whose timeout has expired.
@@ -48,16 +49,22 @@ class ExpiryScan:
         if not self._remaining:
             self.start_round()
         found: dict[Key, State] = {}
+        states, get = self._entries.states, self._entries.get
         for _ in range(min(_ENTRIES_PER_SCAN, len(self._remaining))):
             key = self._remaining.pop()
-            refreshed_at = self.refreshed_at.get(key)
-            if refreshed_at is None or key in excluded:
+            state = get(key)
+            if state is None or key in excluded:
                 continue
-            state = self._entries.get(key)
-            assert state is not None
-            timeout = self._entries.states.timeout_of(state)
-            if refreshed_at + (_WITHOUT_TIMEOUT if timeout is None else timeout) + _ROUNDING < now:
+            timeout = states.timeout_of(state)
+            lifetime = (_WITHOUT_TIMEOUT if timeout is None else timeout) + _ROUNDING
+            if self.time_of(key, state) + lifetime < now:
                 found[key] = state
                 if len(found) == limit:
                     break
         return found
+
+    def time_of(self, key: Key, state: State) -> float:
+        """Return when an entry was last read or reported."""
+        if isinstance(state, bytes):
+            return self._entries.states.time_of(state)
+        return self.refreshed_at[key]

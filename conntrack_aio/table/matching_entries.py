@@ -44,11 +44,20 @@ class MatchingEntries:
         reader at any moment, even while other readers are called."""
         self.without_events: Final[set[Key]] = set()
         """Keys of the entries that were read, and that no event has reported since."""
-        self.now = 0.0
-        """Seconds of a monotonic clock. The caller sets it before it passes events or entries."""
+        self._now = 0.0
         self._predicate = predicate
         self._expiry: Final = ExpiryScan(self.entries)
         self._refreshed_at: Final = self._expiry.refreshed_at
+
+    @property
+    def now(self) -> float:
+        """Seconds of a monotonic clock. The caller sets it before it passes events or entries."""
+        return self._now
+
+    @now.setter
+    def now(self, seconds: float) -> None:
+        self._now = seconds
+        self.states.set_time(seconds)
 
     def clear(self) -> None:
         """Remove all entries, and drop the predicate.
@@ -68,7 +77,8 @@ class MatchingEntries:
             return False
         self.entries.add(keys, state)
         key = keys[0]
-        self._refreshed_at[key] = self.now
+        if self._refreshed_at or not isinstance(state, bytes):
+            self._note_time(key, state)
         for reader in self.readers:
             reader.record_change(key, None, None, cause)
         return True
@@ -80,9 +90,27 @@ class MatchingEntries:
             self._remove(key, state, Cause.UNMATCHED, before=before)
             return
         self.entries.replace(keys, state)
+        if self._refreshed_at or not isinstance(state, bytes):
+            self._note_time(key, state)
         if self.readers and self.states.changed_fields(before, state):
             for reader in self.readers:
                 reader.record_change(key, before, None, cause)
+
+    def _note_time(self, key: Key, state: State) -> None:
+        """Store the present time for an entry, unless its state is a record, which has a time."""
+        if isinstance(state, bytes):
+            self._refreshed_at.pop(key, None)
+        else:
+            self._refreshed_at[key] = self._now
+
+    def set_time_of(self, key: Key, seconds: float) -> None:
+        """Make the timeout of an entry count from another time."""
+        state = self.entries.get(key)
+        if isinstance(state, bytes):
+            keys = self.states.keys_of(state)
+            self.entries.replace(keys, self.states.with_time(state, seconds))
+        elif state is not None:
+            self._refreshed_at[key] = seconds
 
     def _matches(self, state: State) -> bool:
         assert self._predicate is not None
@@ -109,6 +137,7 @@ class MatchingEntries:
             keys = self.states.keys_of(final if before is None else before)
         self.entries.remove(keys)
         self.without_events.discard(key)
-        del self._refreshed_at[key]
+        if self._refreshed_at:
+            self._refreshed_at.pop(key, None)
         for reader in self.readers:
             reader.record_change(key, before or final, final, cause)

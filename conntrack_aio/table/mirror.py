@@ -94,16 +94,13 @@ class Mirror(MatchingEntries):
             return
         # Most events are of new entries. What concerns nothing else takes the shortest way.
         add, read, new = self.entries.add, self.states.read_new, _NEW
-        refreshed_at, now = self._refreshed_at, self.now
         unresolved, discrepancies = self.unresolved, self.discrepancies
         for event in events:
             if event.type is not new or unresolved or discrepancies:
                 self.apply(event)
                 continue
             state, keys = read(event.flow)
-            if add(keys, state):
-                refreshed_at[keys[0]] = now
-            else:
+            if not isinstance(state, bytes) or not add(keys, state):
                 self._apply_new(keys, state)
             self.applied += 1
 
@@ -143,7 +140,6 @@ class Mirror(MatchingEntries):
             # earlier one with the same id, of which nothing may remain. In each case this state is
             # right: changes after the creation have events of their own, or are in this event.
             self.without_events.discard(key)
-            self._refreshed_at[key] = self.now
             self._change(keys, stored, state, Cause.EVENT)
 
     def _apply_update(self, keys: Keys, state: State, event: FlowEvent) -> None:
@@ -154,7 +150,7 @@ class Mirror(MatchingEntries):
             if dump is None or reported is None or reported.state is None:
                 self.unresolved[key] = state
             elif reported.complete:  # it did not match before, and may match now
-                complete = reported.state
+                complete = self._at_present(reported.state)
                 self._add(self.states.keys_of(complete), complete, Cause.EVENT)
             else:
                 dump.needs_look_up = True
@@ -164,7 +160,6 @@ class Mirror(MatchingEntries):
             self.unresolved[key] = state
             return
         self.without_events.discard(key)
-        self._refreshed_at[key] = self.now
         if keys[2] is None:  # the known state may have an id
             keys = self.states.keys_of(merged)
         self._change(keys, stored, merged, Cause.EVENT)
@@ -261,7 +256,7 @@ class Mirror(MatchingEntries):
             if later is None:
                 self.unresolved[key] = state
                 return
-            state = later
+            state = self._at_present(later)
             keys = states.keys_of(state)
             if states.has_labels(state):
                 self.unresolved[key] = state  # the update may have cleared all labels
@@ -270,6 +265,10 @@ class Mirror(MatchingEntries):
         added = self._set(keys, state, examine=reported is None and dump.examine)
         if added and reported is None:
             self.without_events.add(key)
+
+    def _at_present(self, state: State) -> State:
+        """Return a state that was reported earlier, with the present time."""
+        return self.states.with_time(state, self.now) if isinstance(state, bytes) else state
 
     def remove_not_dumped(self, *, complete: bool = True) -> Iterator[None]:
         """Remove the entries that neither the dump nor events since its beginning reported.
@@ -337,8 +336,7 @@ class Mirror(MatchingEntries):
                     discrepancy.state, state
                 ):
                     self._record_discrepancy(key, state, discrepancy.event_expected)
-            if key in self._refreshed_at:
-                self._refreshed_at[key] = self.now + RECHECK_DELAY
+            self.set_time_of(key, self.now + RECHECK_DELAY)
         elif discrepancy is not None:
             discrepancy.confirmed, discrepancy.found_at = True, self.now
         elif self.entries.get(key) is expected:
@@ -470,7 +468,6 @@ class Mirror(MatchingEntries):
             return self._add(keys, state, Cause.RECONCILED)
         if examine and self._has_reportable_change(stored, state):
             self._record_discrepancy(key, state, self._should_emit(key))
-        self._refreshed_at[key] = self.now
         self._change(keys, stored, state, Cause.RECONCILED)
         return False
 

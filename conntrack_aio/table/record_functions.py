@@ -18,8 +18,8 @@ from .tuple_keys import Keys, inverse_icmp_type
 
 ReadKeys = Callable[[bytes], Keys]
 """Returns the keys of a record."""
-ReadMessage = Callable[[bytes], tuple[bytes, Keys]]
-"""Returns the record of a message, and its keys."""
+ReadMessage = Callable[[bytes, bytes], tuple[bytes, Keys]]
+"""Returns the record of a message, with a time, and its keys."""
 Merge = Callable[[bytes, bytes], bytes | None]
 """Returns the record that results from an update of a known record; ``None`` if the two may be
 records of different entries."""
@@ -173,11 +173,12 @@ def compile_read(
     :param suffix: the last bytes of the records.
     """
     builder = FunctionBuilder("read", "record")
-    message, raw = builder.parameter("message"), _RawValues(builder)
+    message, time = map(builder.parameter, ("message", "time"))
+    raw = _RawValues(builder)
     keys = _RawKeys.find(raw, surveyed)
     if keys is None:
         return None
-    record = builder.expression("{prefix}", prefix=prefix)
+    record = builder.expression("{prefix} + {time}", prefix=prefix, time=time)
     for part in parts:
         copied = message
         if part != slice(0, size):
@@ -302,7 +303,7 @@ def merged_pieces(known: Layout, update: Layout) -> list[Piece]:
 
 
 def compile_merge(
-    known: Layout, update: Layout, pieces: Iterable[Piece], prefix: bytes
+    known: Layout, update: Layout, pieces: Iterable[Piece], prefix: bytes, time: slice
 ) -> Merge | None:
     """Return the function that merges records of two formats; ``None`` if there can be none.
 
@@ -310,6 +311,7 @@ def compile_merge(
     :param update: the layout of the updates.
     :param pieces: what :func:`merged_pieces` returned for them.
     :param prefix: the first bytes of the resulting records.
+    :param time: the bytes of records that hold the time, which is that of the update.
     """
     builder = FunctionBuilder("merge", "record")
     records = one, other = builder.parameter("known"), builder.parameter("update")
@@ -321,7 +323,7 @@ def compile_merge(
             builder.expression(
                 "{record}[{bytes}]", record=records[of_update], bytes=slice(start, end)
             )
-            for of_update, start, end in pieces
+            for of_update, start, end in (Piece(True, time.start, time.stop), *pieces)
         ]
         builder.line("return {join}(({prefix}, {parts}))", join=_join, prefix=prefix, parts=parts)
     builder.line("return None")

@@ -1,9 +1,9 @@
 """States of entries: what the live table stores, compares and merges.
 
-A state is usually a *record*: the attributes that the kernel sent, after a prefix of two bytes that
-tells the format of the record. Records of one format have the same skeleton, so functions that are
-compiled for the format read them. A record takes a third of the memory of a flow. Most events are
-applied without creating an object.
+A state is usually a *record*: the attributes that the kernel sent, after the number of the format
+of the record, and the time at which they were sent. Records of one format have the same skeleton,
+so functions that are compiled for the format read them. A record takes a third of the memory of a
+flow. Most events are applied without creating an object.
 
 A state is a flow if there is no format for it: a flow that a layout did not decode, or the result
 of a merge that records do not allow. The rules for flows are in :mod:`.merging`. Those for records
@@ -13,6 +13,7 @@ give the same results.
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 from typing import Final, NamedTuple, TypeAlias, cast
 
 from ..codec.layout_writer import can_compile, compile_values, make_reader
@@ -53,7 +54,15 @@ State: TypeAlias = bytes | Flow
 """A state of an entry: a record, or a flow that nothing changes any more."""
 
 _PREFIX: Final = 2
-"""Bytes before the attributes of a record: the number of its format."""
+"""The first bytes of a record: the number of its format."""
+
+_TIME: Final = Struct("!d")
+"""What follows them: when the entry was read or reported, in seconds of a monotonic clock."""
+
+_START: Final = _PREFIX + _TIME.size
+"""The offset of the attributes in a record."""
+
+_NO_HEAD: Final = bytes(_START)
 
 _MAX_FORMATS: Final = 1024
 """Formats of a table, at most. The states of further skeletons are flows. A table of real traffic
@@ -136,6 +145,7 @@ class States:
     """The formats of the records of a table, and operations on states."""
 
     def __init__(self) -> None:
+        self._time = _TIME.pack(0.0)
         self._formats: dict[bytes, _Format] = {}
         """The formats by their prefixes."""
         self._readers: dict[bytes, FieldReader] = {}
@@ -149,6 +159,23 @@ class States:
         """By the prefixes of the known record and of the update, one after the other."""
         self._unchanged = BoundedMemo(_MAX_FUNCTIONS, self._make_unchanged)
         self._same_entry = BoundedMemo(_MAX_FUNCTIONS, self._make_same_entry)
+
+    # -- times --------------------------------------------------------------------------------
+
+    def set_time(self, seconds: float) -> None:
+        """Set the time of the records that :meth:`read` makes from now on."""
+        self._time = _TIME.pack(seconds)
+
+    @staticmethod
+    def time_of(record: bytes) -> float:
+        """Return the time of a record."""
+        (seconds,) = _TIME.unpack_from(record, _PREFIX)
+        return cast("float", seconds)
+
+    @staticmethod
+    def with_time(record: bytes, seconds: float) -> bytes:
+        """Return a record with another time."""
+        return record[:_PREFIX] + _TIME.pack(seconds) + record[_START:]
 
     # -- from flows and to flows --------------------------------------------------------------
 
@@ -165,7 +192,7 @@ class States:
                 read = self._make_read(reader, message, new=False)
                 self._reads.store(reader, read)
             if read is not None and message is not None:
-                return read(message)
+                return read(message, self._time)
         return flow, tuple_keys.keys_of(flow)
 
     def read_new(self, flow: Flow) -> tuple[State, Keys]:
@@ -181,7 +208,7 @@ class States:
                 read = self._make_read(reader, message, new=True)
                 self._reads_of_new.store(reader, read)
             if read is not None and message is not None:
-                return read(message)
+                return read(message, self._time)
         flow.mark = flow.mark or 0
         return flow, tuple_keys.keys_of(flow)
 
@@ -304,7 +331,7 @@ class States:
         parts = [slice(start, min(end, len(message))) for start, end in ranges]
         attributes = b"".join([message[part] for part in parts])
         suffix = b""
-        if new and "mark" not in named_values(_survey(bytes(_PREFIX) + attributes).skeleton):
+        if new and "mark" not in named_values(_survey(_NO_HEAD + attributes).skeleton):
             suffix = _MARK_0
         format = self._format_of(attributes + suffix)
         if format is None:
@@ -317,7 +344,7 @@ class States:
 
         :param attributes: the attributes of the record.
         """
-        record = bytes(_PREFIX) + attributes
+        record = _NO_HEAD + attributes
         surveyed = _survey(record)
         mask = bytearray(len(record))
         for start, end in surveyed.fixed:
@@ -350,7 +377,11 @@ class States:
         templates = [self._formats[each.prefix].template for each in layouts]
         merged = [templates[of_update][start:end] for of_update, start, end in pieces]
         format = self._format_of(b"".join(merged))
-        return None if format is None else compile_merge(known, update, pieces, format.prefix)
+        return (
+            None
+            if format is None
+            else compile_merge(known, update, pieces, format.prefix, slice(_PREFIX, _START))
+        )
 
     def _layouts(self, prefixes: bytes) -> tuple[Layout, Layout] | None:
         one, other = [self._formats[p].layout for p in (prefixes[:_PREFIX], prefixes[_PREFIX:])]
@@ -366,7 +397,7 @@ class States:
 
 
 def _survey(record: bytes) -> Survey:
-    return survey(Flow, record, _PREFIX, len(record))
+    return survey(Flow, record, _START, len(record))
 
 
 def _make_parts(surveyed: Survey, template: bytes) -> _Parts:

@@ -92,7 +92,8 @@ def check_mirror(mirror: Mirror, shared: Collection[int]) -> None:
         assert reply_key(flows[key]) == number, "a reply tuple that its entry lacks"
     assert len(entries._by_reply) <= len(flows) - plain
     assert mirror.without_events <= flows.keys()
-    assert mirror._refreshed_at.keys() == flows.keys()
+    flow_states = {key for key, state in states.items() if isinstance(state, Flow)}
+    assert mirror._refreshed_at.keys() == flow_states
     assert len(mirror.discrepancies) <= MAX_DISCREPANCIES
     for reported in () if mirror._dump is None else mirror._dump.reported.values():
         assert len(reported.ended_ids) <= _MAX_ENDED_IDS
@@ -418,7 +419,8 @@ class _Player:
         mirror, flow_of = self.mirror, self.mirror.states.flow_of
         held: list[object] = [{k: flow_of(state) for k, state in mirror.entries.copy().items()}]
         held.append({key: flow_of(state) for key, state in mirror.unresolved.items()})
-        held += [mirror.without_events, mirror._refreshed_at, mirror.needs_look_up]
+        held += [mirror.without_events, mirror.needs_look_up]
+        held.append({k: mirror._expiry.time_of(k, s) for k, s in mirror.entries.copy().items()})
         held.append(
             {
                 key: attrs.evolve(each, state=flow_of(each.state))
