@@ -60,3 +60,8 @@ class DumpState:
         entry, it is looked up."""
         self.examine = examine
         """Whether the differences that the dump finds are recorded as discrepancies."""
+
+    @property
+    def concerns_known(self) -> bool:
+        """Whether something is known of entries that the dump may return."""
+        return bool(self.not_dumped or self.reported or self.examine)

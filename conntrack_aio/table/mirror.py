@@ -234,12 +234,32 @@ class Mirror(MatchingEntries):
         self.caught_up = False
         self._dump = DumpState(self.entries.copy(), examine=examine)
 
-    def add_dumped(self, flow: Flow) -> None:
-        """Apply an entry that the dump returned. The caller must not use the flow afterwards."""
+    def add_all_dumped(self, flows: Iterable[Flow]) -> None:
+        """Apply entries that the dump returned. The caller must not use them afterwards."""
         dump, states = self._dump, self.states
         if dump is None:  # the mirror was cleared
             return
-        state, keys = states.read(flow)
+        if dump.concerns_known or self._predicate is not None or self.readers:
+            for flow in flows:
+                self._add_dumped(dump, *states.read(flow))
+            return
+        # Nothing is known yet. So entries take the shortest way.
+        add, read, is_dying = self.entries.add, states.read, states.is_dying
+        note = self.without_events.add
+        for flow in flows:
+            state, keys = read(flow)
+            if isinstance(state, bytes) and not is_dying(state) and add(keys, state):
+                note(keys[0])
+            else:
+                self._add_dumped(dump, state, keys)
+
+    def add_dumped(self, flow: Flow) -> None:
+        """Apply an entry that the dump returned. The caller must not use the flow afterwards."""
+        if self._dump is not None:
+            self._add_dumped(self._dump, *self.states.read(flow))
+
+    def _add_dumped(self, dump: DumpState, state: State, keys: Keys) -> None:
+        states = self.states
         if states.is_dying(state):
             return
         key = keys[0]

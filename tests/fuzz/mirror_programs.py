@@ -335,7 +335,7 @@ class _Player:
                 mirror.apply(self._source.event(number, EventType.DESTROY, 0))
             case 9 | 10:
                 self.begin_dump(examine=bool(operation & 16))
-                mirror.add_dumped(self._source.flow(number))
+                mirror.add_all_dumped([self._source.flow(number)])
             case 11:
                 self.resolve(which, how)
             case 12:
