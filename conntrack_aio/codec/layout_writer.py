@@ -386,11 +386,7 @@ def _fields_of(schema: Schema[object]) -> tuple[attrs.Attribute[object], ...]:
 
 
 def make_reader(surveyed: Survey, size: int) -> FieldReader:
-    """Return a reader for objects with lazy fields that keep their whole message.
-
-    :param surveyed: the survey of a message.
-    :param size: the bytes of a message.
-    """
+    """Return a reader for objects with lazy fields that keep their whole message, of this size."""
     schema = surveyed.skeleton.schema
     return _SetterCompiler(surveyed, {}, schema, 0, _Kept(0, size)).reader()
 
@@ -409,8 +405,7 @@ def compile_values(
     message = builder.parameter("message")
     found = writer.values(skeleton.schema, skeleton, 0, names)
     builder.line("return {values}", values=[found[name] for name in names])
-    unpack = writer.struct(0, size).unpack
-    row = writer.variables
+    row, unpack = writer.variables, writer.struct(0, size).unpack
     builder.first_line("({row}) = {unpack}({m})", row=row, unpack=unpack, m=message)
     return builder.build()
 

@@ -42,8 +42,9 @@ class MatchingEntries:
         self.readers: tuple[ChangeReader, ...] = ()
         """Replaced by another tuple when a reader starts or ends. The garbage collector may close a
         reader at any moment, even while other readers are called."""
-        self.without_events: Final[set[Key]] = set()
-        """Keys of the entries that were read, and that no event has reported since."""
+        self.without_events: Final[dict[Key, None]] = {}
+        """Keys of the entries that were read, and that no event has reported since. The garbage
+        collector skips a dictionary that has no object to examine, but never a set."""
         self._now = 0.0
         self._predicate = predicate
         self._expiry: Final = ExpiryScan(self.entries)
@@ -136,7 +137,7 @@ class MatchingEntries:
         if keys is None:
             keys = self.states.keys_of(final if before is None else before)
         self.entries.remove(keys)
-        self.without_events.discard(key)
+        self.without_events.pop(key, None)
         if self._refreshed_at:
             self._refreshed_at.pop(key, None)
         for reader in self.readers:

@@ -23,11 +23,7 @@ from ..model.table import Cause
 from .discrepancies import Discrepancies
 from .dump_state import DumpState, ReportedState
 from .matching_entries import MatchingEntries
-from .merging import (
-    has_reportable_change,
-    may_have_cleared_labels,
-    merge_destroy,
-)
+from .merging import may_have_cleared_labels
 from .states import State
 from .tuple_keys import Key, Keys
 
@@ -139,7 +135,7 @@ class Mirror(MatchingEntries):
             # it sends it to all programs again, with the next event. Or the stored entry was an
             # earlier one with the same id, of which nothing may remain. In each case this state is
             # right: changes after the creation have events of their own, or are in this event.
-            self.without_events.discard(key)
+            self.without_events.pop(key, None)
             self._change(keys, stored, state, Cause.EVENT)
 
     def _apply_update(self, keys: Keys, state: State, event: FlowEvent) -> None:
@@ -159,7 +155,7 @@ class Mirror(MatchingEntries):
         if merged is None:
             self.unresolved[key] = state
             return
-        self.without_events.discard(key)
+        self.without_events.pop(key, None)
         if keys[2] is None:  # the known state may have an id
             keys = self.states.keys_of(merged)
         self._change(keys, stored, merged, Cause.EVENT)
@@ -193,15 +189,10 @@ class Mirror(MatchingEntries):
             # an event.
             self.unresolved[key] = stored
         else:
-            final = self._final_state(stored, state) if self.readers else stored
+            final = self.states.final_state(stored, state) if self.readers else stored
             # The reply tuple is the same, and so is the id, if both states have one.
             known = keys if id is not None and self.states.id_of(stored) == id else None
             self._remove(key, final, Cause.EVENT, before=stored, keys=known)
-
-    def _final_state(self, stored: State, state: State) -> State:
-        """Return the last state of an entry, as its destroy event and the state before have it."""
-        flow_of = self.states.flow_of
-        return merge_destroy(flow_of(stored), flow_of(state))
 
     def _record_update(self, dump: DumpState, key: Key, state: State) -> ReportedState | None:
         """Record an update for the dump in progress.
@@ -245,11 +236,11 @@ class Mirror(MatchingEntries):
             return
         # Nothing is known yet. So entries take the shortest way.
         add, read, is_dying = self.entries.add, states.read, states.is_dying
-        note = self.without_events.add
+        without_events = self.without_events
         for flow in flows:
             state, keys = read(flow)
             if isinstance(state, bytes) and not is_dying(state) and add(keys, state):
-                note(keys[0])
+                without_events[keys[0]] = None
             else:
                 self._add_dumped(dump, state, keys)
 
@@ -284,7 +275,7 @@ class Mirror(MatchingEntries):
             dump.not_dumped.pop(key, None)
         added = self._set(keys, state, examine=reported is None and dump.examine)
         if added and reported is None:
-            self.without_events.add(key)
+            self.without_events[key] = None
 
     def _at_present(self, state: State) -> State:
         """Return a state that was reported earlier, with the present time."""
@@ -352,9 +343,9 @@ class Mirror(MatchingEntries):
             if discrepancy is not None:
                 del self.discrepancies[key]
                 # The entry exists, but the kernel's filter may have left it out of the dump.
-                if self.states.same_entry(discrepancy.state, state) and self._has_reportable_change(
+                if self.states.same_entry(
                     discrepancy.state, state
-                ):
+                ) and self.states.has_reportable_change(discrepancy.state, state):
                     self._record_discrepancy(key, state, discrepancy.event_expected)
             self.set_time_of(key, self.now + RECHECK_DELAY)
         elif discrepancy is not None:
@@ -486,18 +477,7 @@ class Mirror(MatchingEntries):
             self._record_discrepancy(key, state, True)
         if stored is None:
             return self._add(keys, state, Cause.RECONCILED)
-        if examine and self._has_reportable_change(stored, state):
+        if examine and self.states.has_reportable_change(stored, state):
             self._record_discrepancy(key, state, self._should_emit(key))
         self._change(keys, stored, state, Cause.RECONCILED)
         return False
-
-    def _has_reportable_change(self, before: State, after: State) -> bool:
-        """Return whether two states differ in a field whose changes the kernel always reports.
-
-        See :func:`.merging.has_reportable_change`.
-        """
-        states = self.states
-        changed = states.changed_fields(before, after)
-        return bool(changed) and has_reportable_change(
-            states.flow_of(before), states.flow_of(after), changed
-        )

@@ -314,6 +314,23 @@ class States:
         merging.merge_update(flow, changed)
         return changed
 
+    def final_state(self, known: State, final: State) -> State:
+        """Return the last state of an entry, by its state before and by its destroy event.
+
+        See :func:`.merging.merge_destroy`.
+        """
+        return merging.merge_destroy(self.flow_of(known), self.new_flow(final))
+
+    def has_reportable_change(self, before: State, after: State) -> bool:
+        """Return whether two states differ in a field whose changes the kernel always reports.
+
+        See :func:`.merging.has_reportable_change`.
+        """
+        changed = self.changed_fields(before, after)
+        return bool(changed) and merging.has_reportable_change(
+            self.flow_of(before), self.flow_of(after), changed
+        )
+
     # -- formats ------------------------------------------------------------------------------
 
     def _make_read(self, reader: FieldReader, message: bytes, *, new: bool) -> ReadMessage | None:

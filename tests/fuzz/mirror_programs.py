@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from random import Random
 
 import attrs
 
-from conntrack_aio import Flow, FlowEvent, Helper, Status, Timestamp, Tuple, UnknownAttribute
-from conntrack_aio.codec.decoder import Decoder
-from conntrack_aio.codec.messages import decode_event, decode_flow
-from conntrack_aio.codec.reference import encode
-from conntrack_aio.errors import DecodeError, EncodeError
+from conntrack_aio import Flow
 from conntrack_aio.model.enums import EventType
 from conntrack_aio.model.table import Change, ChangeType
 from conntrack_aio.table.changes import PendingChanges
 from conntrack_aio.table.discrepancies import MAX_DISCREPANCIES
 from conntrack_aio.table.dump_state import _MAX_ENDED_IDS
 from conntrack_aio.table.entry_index import EntryIndex
-from conntrack_aio.table.merging import changed_fields, duplicate
+from conntrack_aio.table.merging import changed_fields
 from conntrack_aio.table.mirror import Mirror
 from conntrack_aio.table.states import State
 from conntrack_aio.table.tuple_keys import Keys, keys_of, orig_key, reply_is_inverse, reply_key
 
-from . import seeds
+from .mirror_flows import FLOWS, SAME_ENTRY, SOURCES, FlowSource
 
 # -- invariants -------------------------------------------------------------------------------
 
@@ -68,7 +63,7 @@ class SharedReplies:
         self._remove(keys)
 
 
-def check_mirror(mirror: Mirror, shared: Collection[int]) -> None:
+def check_mirror(mirror: Mirror, shared: Collection[bytes]) -> None:
     """Check that look-ups find each entry in every way, and that the indices have nothing else."""
     entries = mirror.entries
     states = entries.copy()
@@ -91,7 +86,7 @@ def check_mirror(mirror: Mirror, shared: Collection[int]) -> None:
     for number, key in entries._by_reply.items():
         assert reply_key(flows[key]) == number, "a reply tuple that its entry lacks"
     assert len(entries._by_reply) <= len(flows) - plain
-    assert mirror.without_events <= flows.keys()
+    assert mirror.without_events.keys() <= flows.keys()
     flow_states = {key for key, state in states.items() if isinstance(state, Flow)}
     assert mirror._refreshed_at.keys() == flow_states
     assert len(mirror.discrepancies) <= MAX_DISCREPANCIES
@@ -164,60 +159,6 @@ class ChangeReader:
 # -- a program of operations ------------------------------------------------------------------
 
 
-def _base_flows() -> list[Flow]:
-    """Return flows of all kinds, and some that share a tuple or an id with another."""
-    flows = [event.flow for event in map(decode_event.one, seeds.EVENTS)]
-    flows += map(decode_flow.one, seeds.FLOWS)
-    kinds = list({orig_key(flow): flow for flow in flows}.values())[:11]
-    one, two = (Flow.tcp("10.0.0.1", port, "10.0.0.2", 80, timeout=60) for port in (1, 2))
-    return [
-        *kinds,
-        one,
-        attrs.evolve(two, reply=one.reply),
-        attrs.evolve(one, reply=attrs.evolve(one.reply, proto=17)),
-        attrs.evolve(
-            one,
-            orig=Tuple(src=one.orig.src, dst=one.orig.dst, proto=1, icmp_type=3),
-            reply=Tuple(src=one.orig.dst, dst=one.orig.src, proto=1, icmp_type=4),
-        ),
-        attrs.evolve(two, orig=attrs.evolve(two.orig, sport=3)),
-        attrs.evolve(one, orig=attrs.evolve(one.orig, zone=3)),
-        attrs.evolve(one, orig=attrs.evolve(one.orig, zone=4), reply=two.reply),
-    ]
-
-
-_VARIANTS: list[dict[str, object]] = [
-    {"id": 1},
-    {"id": 1, "mark": None},
-    {"id": 1, "mark": 0},
-    {"id": 1, "mark": 5},
-    {"id": 1, "mark": 6, "labels": 8},
-    {"id": 1, "labels": None},
-    {"id": 1, "labels": 16},
-    {"id": 1, "helper": Helper(name="ftp")},
-    {"id": 1, "helper": None, "timestamp": None, "protoinfo": None},
-    {"id": 1, "status": Status.DYING | Status.CONFIRMED},
-    {"id": 1, "status": Status.CONFIRMED, "timeout": 77},
-    {"id": 1, "timestamp": Timestamp(start=1)},
-    {"id": 1, "timestamp": Timestamp(start=2)},
-    {"id": 1, "unknown": (UnknownAttribute((99,), b"x"),)},
-    {"id": 1, "unknown": (UnknownAttribute((99,), b"y"),)},
-    {"id": 1, "unknown": ()},
-    {"id": 2},
-    {"id": 2, "mark": 5, "timestamp": None},
-    {"id": 2, "labels": 1, "mark": 6},
-    {"id": 3, "mark": None},
-    {"id": None},
-    {"id": None, "mark": 6},
-    {"id": 1, "zone": 7},
-    {"id": 1, "zone": None},
-]
-_POOL = [[attrs.evolve(base, **variant) for variant in _VARIANTS] for base in _base_flows()]  # type: ignore[arg-type]
-_FLOWS = [flow for flows in _POOL for flow in flows]
-_SAME_ENTRY: dict[bytes, list[int]] = {}
-"""The indices of the flows with the same original tuple, by its key."""
-for _number, _flow in enumerate(_FLOWS):
-    _SAME_ENTRY.setdefault(orig_key(_flow), []).append(_number)
 _FEW_FLOWS = 4
 """The number of flows that the operations of the smallest initial program use."""
 
@@ -226,88 +167,10 @@ def _keep(flow: Flow) -> bool:
     return flow.mark != 6
 
 
-# -- the same flows as messages ---------------------------------------------------------------
-
-_EVENT_HEADERS = {
-    EventType.NEW: (0x100, 0x600),
-    EventType.UPDATE: (0x100, 0),
-    EventType.DESTROY: (0x102, 0),
-}
-
-
-class _FlowSource:
-    """Passes flows to a mirror as objects that do not know their messages."""
-
-    def flow(self, number: int) -> Flow:
-        return duplicate(_FLOWS[number])
-
-    def event(self, number: int, kind: EventType, port_id: int) -> FlowEvent:
-        return FlowEvent(type=kind, flow=self.flow(number), port_id=port_id)
-
-
-class _MessageSource(_FlowSource):
-    """Decodes the flows from messages, so that a mirror can store records.
-
-    Flows that no kernel can send stay objects.
-    """
-
-    def __init__(self) -> None:
-        self._payloads = [_payload(each) for each in _FLOWS]
-        # A decoder compiles some layouts at once, and others later.
-        self._decoders = [
-            (
-                Decoder(Flow, "", _accept),
-                Decoder(FlowEvent, "", _event_type, port_id_field="port_id"),
-            )
-            for _ in _POOL
-        ]
-
-    def flow(self, number: int) -> Flow:
-        payload = self._payloads[number]
-        if payload is None:
-            return super().flow(number)
-        decoder = self._decoders[number // len(_VARIANTS)][0]
-        data = seeds.message(payload, 0x100)
-        decoder.one(data)  # the first time, this compiles the layout
-        return decoder.one(data)
-
-    def event(self, number: int, kind: EventType, port_id: int) -> FlowEvent:
-        payload = self._payloads[number]
-        if payload is None:
-            return super().event(number, kind, port_id)
-        decoder = self._decoders[number // len(_VARIANTS)][1]
-        data = seeds.message(payload, *_EVENT_HEADERS[kind])
-        data = data[:12] + port_id.to_bytes(4, sys.byteorder) + data[16:]
-        decoder.one(data)
-        return decoder.one(data)
-
-
-def _payload(flow: Flow) -> bytes | None:
-    """Return the payload of a message of a flow; ``None`` if there is none."""
-    try:
-        payload = b"\2\0\0\0" + encode(flow)
-        found = decode_flow.one(seeds.message(payload, 0x100))
-    except (EncodeError, DecodeError):
-        return None
-    return payload if found == flow else None
-
-
-def _accept(message_type: int, flags: int) -> Mapping[str, object]:
-    return {}
-
-
-def _event_type(message_type: int, flags: int) -> Mapping[str, object]:
-    found = [kind for kind, header in _EVENT_HEADERS.items() if header == (message_type, flags)]
-    return {"type": found[0]}
-
-
-_SOURCES = (_FlowSource(), _MessageSource())
-
-
 class _Player:
     """Runs operations on a mirror, as its synchronizer might. Three bytes encode an operation."""
 
-    def __init__(self, keep: bool, source: _FlowSource) -> None:
+    def __init__(self, keep: bool, source: FlowSource) -> None:
         self.mirror = Mirror(_keep if keep else None)
         self.replies = SharedReplies(self.mirror.entries)
         self.changes: list[Change] = []
@@ -324,7 +187,7 @@ class _Player:
         :param how: the low byte of the index of a flow, or an argument of the operation.
         """
         mirror = self.mirror
-        number = (which << 8 | how) % len(_FLOWS)
+        number = (which << 8 | how) % len(FLOWS)
         match operation % 16:
             case 0 | 1 | 2:
                 mirror.apply_all([self._source.event(number, EventType.NEW, 0)])
@@ -374,7 +237,7 @@ class _Player:
         which, how = which + key[-2], how + sum(key)
         if not which % 4:
             return None
-        candidates = range(len(_FLOWS)) if how % 7 == 0 else _SAME_ENTRY[key]
+        candidates = range(len(FLOWS)) if how % 7 == 0 else SAME_ENTRY[key]
         return self._source.flow(candidates[how % len(candidates)])
 
     def pass_time(self, which: int, how: int) -> None:
@@ -444,7 +307,7 @@ def run_program(data: bytes) -> None:
     The first byte is an option: whether a predicate selects flows, and how often to check.
     """
     option = data[0] if data else 0
-    players = [_Player(bool(option & 1), source) for source in _SOURCES]
+    players = [_Player(bool(option & 1), source) for source in SOURCES]
     check_interval = 4 if option & 0x80 else 64
     for at in range(1, len(data) - 2, 3):
         for player in players:
@@ -469,8 +332,8 @@ def initial_programs(random: Random) -> list[bytes]:
     programs: list[bytes] = []
     for number in range(24):
         steps = bytearray([number & 1 | (0x80 if number % 3 == 0 else 0)])
-        few = [random.randrange(len(_FLOWS)) for _ in range(_FEW_FLOWS * (1 + number))]
-        same = random.choice(list(_SAME_ENTRY.values()))[:24]
+        few = [random.randrange(len(FLOWS)) for _ in range(_FEW_FLOWS * (1 + number))]
+        same = random.choice(list(SAME_ENTRY.values()))[:24]
         for _ in range(40 + 20 * number):
             chosen = random.choice(same if number & 2 else few)
             steps += bytes([random.randrange(32), chosen >> 8, chosen & 0xFF])

@@ -21,7 +21,7 @@ from conntrack_aio.table.states import State, States
 from conntrack_aio.uapi.nfnetlink_conntrack import CTA
 
 _HEADERS_SIZE = 20
-_SEEDS = [*seeds.FLOWS, *seeds.EVENTS]
+_SEEDS: list[bytes] = [*seeds.FLOWS, *seeds.EVENTS]
 _NEW, _UPDATE = (0x100, 0x600), (0x100, 0)
 _VALUES = (CTA.STATUS, CTA.TIMEOUT, CTA.MARK, CTA.ID, CTA.LABELS, CTA.ZONE)
 
