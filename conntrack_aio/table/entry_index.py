@@ -109,11 +109,15 @@ class EntryIndex:
         return True
 
     def replace(self, keys: Keys, state: State) -> None:
-        """Store a later state of an entry. The key must be present, and the tuples the same."""
+        """Store a later state of an entry.
+
+        :param keys: its keys. That of the original tuple must be present.
+        :param state: the state. Its tuples are the same, and so is its id, if both states have one.
+        """
         key, _, id = keys
-        if self.states.id_of(self._entries[key]) == id:
+        if self.states.has_id(self._entries[key]) == (id is not None):
             self._entries[key] = state
-        else:  # one of the two states has no id
+        else:
             self.remove(self.states.keys_of(self._entries[key]))
             self.add(keys, state)
 

@@ -191,7 +191,7 @@ class Mirror(MatchingEntries):
         else:
             final = self.states.final_state(stored, state) if self.readers else stored
             # The reply tuple is the same, and so is the id, if both states have one.
-            known = keys if id is not None and self.states.id_of(stored) == id else None
+            known = keys if self.states.has_id(stored) == (id is not None) else None
             self._remove(key, final, Cause.EVENT, before=stored, keys=known)
 
     def _record_update(self, dump: DumpState, key: Key, state: State) -> ReportedState | None:

@@ -259,6 +259,12 @@ class States:
             return None if where is None else int.from_bytes(state[where], "big")
         return cast("Flow", state).id
 
+    def has_id(self, state: State) -> bool:
+        """Return whether the id of the entry is known."""
+        if type(state) is bytes:
+            return self._formats[state[:_PREFIX]].id is not None
+        return cast("Flow", state).id is not None
+
     def has_labels(self, state: State) -> bool:
         """Return whether labels are known of the entry."""
         if type(state) is bytes:
@@ -279,7 +285,7 @@ class States:
 
         See :func:`.merging.same_entry`.
         """
-        if type(one) is type(other) is bytes:
+        if type(one) is bytes and type(other) is bytes:
             certainly: Compare | None = self._same_entry[one[:_PREFIX] + other[:_PREFIX]]
             if certainly is not None and certainly(one, other):
                 return True
@@ -290,7 +296,7 @@ class States:
 
         See :func:`.merging.changed_fields`.
         """
-        if type(before) is type(after) is bytes:
+        if type(before) is bytes and type(after) is bytes:
             unchanged: Compare | None = self._unchanged[before[:_PREFIX] + after[:_PREFIX]]
             if unchanged is not None and unchanged(before, after):
                 return ()
@@ -301,7 +307,7 @@ class States:
 
         See :func:`.merging.same_entry` and :func:`.merging.merge_update`.
         """
-        if type(known) is type(update) is bytes:
+        if type(known) is bytes and type(update) is bytes:
             merge: Merge | None = self._merges[known[:_PREFIX] + update[:_PREFIX]]
             if merge is not None and (merged := merge(known, update)) is not None:
                 return merged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import product
+from itertools import islice, product
 from random import Random
 
 import pytest
@@ -35,7 +35,7 @@ def attributes_of(message: bytes) -> list[Node]:
 def variants(message: bytes, random: Random) -> Iterator[bytes]:
     """Yield the attributes of a message, and those of messages that differ from it."""
     yield message[_HEADERS_SIZE:]
-    for _ in range(thorough_or_quick(60, 8)):
+    for _ in range(thorough_or_quick(60, 6)):
         nodes = attributes_of(message)
         for _ in range(random.choice((1, 1, 2, 4))):
             number = random.randrange(len(nodes))
@@ -103,9 +103,15 @@ def test_a_record_says_what_its_flow_says() -> None:
     assert count[bytes] > 20 * count[Flow]
 
 
-def test_two_records_are_compared_and_merged_like_their_flows() -> None:
+@pytest.mark.parametrize("functions", [1, states._MAX_FUNCTIONS])
+def test_two_records_are_compared_and_merged_like_their_flows(
+    functions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The results do not depend on how many compiled functions a table keeps."""
+    monkeypatch.setattr(states, "_MAX_FUNCTIONS", functions)
+    seeds_used = len(_SEEDS) if functions > 1 else 2
     count = Counter[type | None]()
-    for formats, found in pairs():
+    for formats, found in islice(pairs(), seeds_used):
         for (known, flow), (update, other) in product(found, repeat=2):
             same = merging.same_entry(flow, other)
             assert formats.same_entry(known, update) == same

@@ -1,4 +1,4 @@
-"""Test the integer keys of entries."""
+"""Test the keys of entries."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from support.attribute_encoding import with_values
 
 from conntrack_aio import EncodeError, Flow, Tuple
 from conntrack_aio.table.tuple_keys import (
+    inverse_key_of,
     key_of,
     orig_key,
     plain_tuple,
@@ -53,6 +54,19 @@ def test_only_equal_tuples_in_equal_zones_share_a_key(
     equal = same(one, other) and zone == elsewhere
     assert (key_of(one, zone) == key_of(other, elsewhere)) == equal
     assert key_of(one, zone) == key_of(copy.copy(one), zone)
+
+
+@given(model_strategies.objects(Tuple), zones)
+@example(Tuple.icmp("10.0.0.1", "10.0.0.2", id=0, type=8), 0)
+@example(Tuple.icmp("10.0.0.1", "10.0.0.2", id=0, type=0), 7)
+@example(Tuple.icmp("fd00::1", "fd00::2", id=5, type=140), 0)
+@example(Tuple.icmp("fd00::1", "fd00::2", id=5, type=5), 0)
+def test_the_key_of_the_inverse_is_that_of_the_inverse_tuple(tuple_: Tuple, zone: int) -> None:
+    try:
+        expected = key_of(tuple_.inverse, zone)
+    except EncodeError:
+        expected = None
+    assert inverse_key_of(tuple_, zone) == expected
 
 
 @pytest.mark.parametrize(
