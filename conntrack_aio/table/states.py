@@ -69,7 +69,8 @@ _MAX_FORMATS: Final = 1024
 needs some dozens."""
 
 _MAX_FUNCTIONS: Final = 1024
-"""Functions of a table, at most, that read two records. When there are more, all are dropped."""
+"""Compiled functions of each kind that a table keeps, at most. When there are more, all are
+dropped."""
 
 _MAX_PARTS: Final = 256
 """Skeletons whose functions all tables of the process share, at most."""
@@ -85,11 +86,13 @@ _NOT_OF_FLOWS: Final = (
 
 _unread: Final = cast("type[Flow]", lazy_classes_of(Flow).unread)
 _lazy: Final = frozenset({_unread, lazy_classes_of(Flow).partly_read})
+"""The classes of the flows whose message says everything. The flows that a table reads may have been
+read before, but never changed: no program has had them."""
 _new: Final = object.__new__
 
 
 class _Parts(NamedTuple):
-    """What depends only on the skeleton of a record."""
+    """What depends only on the skeleton of a record. All tables of the process share it."""
 
     template: bytes
     """A record whose values are 0, except those that determine the skeleton."""
@@ -149,7 +152,9 @@ class States:
         self._formats: dict[bytes, _Format] = {}
         """The formats by their prefixes."""
         self._readers: dict[bytes, FieldReader] = {}
+        """The readers of their flows, by the same prefixes."""
         self._by_skeleton: dict[tuple[int, int, int], _Format | None] = {}
+        """The formats by their skeletons; ``None`` if entries with a skeleton have to be flows."""
         self._reads = BoundedMemo(_MAX_FUNCTIONS)
         """The functions that make records of messages, by the readers of the flows."""
         self._reads_of_new = BoundedMemo(_MAX_FUNCTIONS)

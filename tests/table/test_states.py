@@ -35,7 +35,7 @@ def attributes_of(message: bytes) -> list[Node]:
 def variants(message: bytes, random: Random) -> Iterator[bytes]:
     """Yield the attributes of a message, and those of messages that differ from it."""
     yield message[_HEADERS_SIZE:]
-    for _ in range(thorough_or_quick(60, 6)):
+    for _ in range(thorough_or_quick(14, 6)):
         nodes = attributes_of(message)
         for _ in range(random.choice((1, 1, 2, 4))):
             number = random.randrange(len(nodes))
