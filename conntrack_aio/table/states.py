@@ -86,8 +86,8 @@ _NOT_OF_FLOWS: Final = (
 
 _unread: Final = cast("type[Flow]", lazy_classes_of(Flow).unread)
 _lazy: Final = frozenset({_unread, lazy_classes_of(Flow).partly_read})
-"""The classes of the flows whose message says everything. The flows that a table reads may have been
-read before, but never changed: no program has had them."""
+"""The classes of the flows whose message says everything. What a table reads may have been read
+before, but never changed: no program has had it."""
 _new: Final = object.__new__
 
 
