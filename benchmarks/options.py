@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import attrs
 
 FIGURES: Final = (
     *("dump", "mixed", "events", "create", "selected", "filtered"),
-    *("table", "scaling", "memory", "gaps", "processes"),
+    *("table", "scaling", "memory", "gaps", "processes", "output", "pythons"),
 )
 """The names of the figures, in the order in which they are measured."""
 
@@ -44,6 +45,10 @@ class Options:
     """How many flows have the same source address."""
     starts: int = 10
     """How often each process of the figure ``processes`` is started."""
+    printed: int = 60_000
+    """How many flows the commands of the figure ``output`` print."""
+    pythons: tuple[str, ...] = ()
+    """The Pythons of the figure ``pythons``: paths, or names of commands."""
     only: tuple[str, ...] = FIGURES
     """The figures to measure."""
 
@@ -55,7 +60,9 @@ class Options:
     @property
     def largest_table(self) -> int:
         """The number of flows in the largest table."""
-        return max(self.flows, self.mixed, self.events, self.creates, self.small, self.large)
+        return max(
+            self.flows, self.mixed, self.events, self.creates, self.small, self.large, self.printed
+        )
 
 
 QUICK: Final = Options(
@@ -69,6 +76,7 @@ QUICK: Final = Options(
     runs=1,
     large_runs=1,
     starts=2,
+    printed=500,
 )
 """Small sizes to check that everything runs. The results mean nothing."""
 
@@ -77,6 +85,7 @@ _HELP: Final = {
     "mixed": "flows in the table of the figure mixed",
     "events": "events that are queued for the figures events, filtered and table",
     "creates": "flows to create",
+    "printed": "flows that the commands of the figure output print",
     "small": "flows in the small table of the figures scaling and memory",
     "large": "flows in the large table of the figures scaling, memory, selected, table and gaps",
     "slow": "flows in the table for pyroute2, which takes about 100 µs per flow",
@@ -94,9 +103,13 @@ class Invocation:
         given = {name: value for name in _HELP if (value := getattr(parsed, name)) is not None}
         if parsed.only:
             given["only"] = tuple(name for name in FIGURES if name in parsed.only)
+        if parsed.python:
+            given["pythons"] = tuple(parsed.python)
         self.options: Options = attrs.evolve(QUICK if parsed.quick else Options(), **given)
         self.json: str | None = parsed.json
         """The file that the results are written to; ``-`` is standard output."""
+        self.go: Path | None = parsed.go
+        """A program that dumps the table and prints the microseconds per flow."""
         self.markdown: bool = parsed.markdown
         """Whether to print Markdown."""
 
@@ -120,6 +133,20 @@ def _parser() -> argparse.ArgumentParser:
         choices=FIGURES,
         metavar="NAME",
         help=f"measure only this figure; may be repeated: {', '.join(FIGURES)}",
+    )
+    parser.add_argument(
+        "--python",
+        action="append",
+        metavar="FILE",
+        help="a Python to compare in the figure pythons, with this project's dependencies "
+        "installed; may be repeated",
+    )
+    parser.add_argument(
+        "--go",
+        type=Path,
+        metavar="FILE",
+        help="a program to compare in the figures dump and mixed: it dumps the table of its "
+        "network namespace, and the last number that it prints is the microseconds per flow",
     )
     parser.add_argument(
         "--quick",

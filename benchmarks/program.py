@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end_on_signals()
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as directory, room_for(options.largest_table):
-        rivals = Rivals.find(Path(directory))
+        rivals = Rivals.find(Path(directory), invocation.go)
         for name in options.only:
             print(f"measuring {name} ...", file=sys.stderr, flush=True)
             figures.append(_measure(name, options, rivals))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -26,6 +28,8 @@ class Line:
     unit: str
     ratio: Spread | None = None
     """The ratios to the floor's runs in the same turns."""
+    c_ratio: Spread | None = None
+    """The ratios to the runs of libnetfilter_conntrack in the same turns."""
     cpu: Spread | None = None
     """Microseconds of processor time of all threads."""
     limit: str = ""
@@ -57,7 +61,7 @@ class Report:
     figures: Sequence[Figure]
 
 
-_HEADER: Final = ("", "median", "min - max", "x floor", "min - max", "CPU time", "limit")
+_HEADER: Final = ("", "median", "min - max", "x floor", "min - max", "x C", "CPU time", "limit")
 
 
 def describe_machine(versions: Mapping[str, str]) -> dict[str, str]:
@@ -69,10 +73,18 @@ def describe_machine(versions: Mapping[str, str]) -> dict[str, str]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "processor": f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
         "kernel": f"{platform.system()} {platform.release()}",
-        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        "Python": describe_python(),
         "conntrack_aio": __version__,
         **versions,
     }
+
+
+def describe_python() -> str:
+    """Return the implementation and version of this Python, its path, and how it was compiled."""
+    optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    build = "with a profile" if optimized else "without a profile"
+    name = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{name} ({os.path.realpath(sys.executable)}, compiled {build})"
 
 
 def _processor() -> str:
@@ -118,7 +130,10 @@ def as_markdown(report: Report) -> str:
 def _markdown_table(figure: Figure) -> str:
     lines = [f"**{figure.title}**", ""]
     if rows := _rows(figure):
-        lines += [_markdown_row(_HEADER), _markdown_row(["---", *["---:"] * 5, "---"])]
+        lines += [
+            _markdown_row(_HEADER),
+            _markdown_row(["---", *["---:"] * (len(_HEADER) - 2), "---"]),
+        ]
         lines += [*(_markdown_row(row) for row in rows), ""]
     return "\n".join([*lines, *(f"{note}\n" for note in figure.notes)])
 
@@ -147,6 +162,7 @@ def _row(line: Line) -> tuple[str, ...]:
         _range(line.value),
         _number(line.ratio.median) if line.ratio else "",
         _range(line.ratio) if line.ratio else "",
+        _number(line.c_ratio.median) if line.c_ratio else "",
         f"{_number(line.cpu.median)} {line.unit}" if line.cpu else "",
         line.limit,
     )

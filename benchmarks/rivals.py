@@ -22,16 +22,19 @@ class Rivals:
 
     program: Path | None
     """The compiled program that uses libnetfilter_conntrack."""
+    go: Path | None
+    """A program that the user named."""
     versions: Mapping[str, str]
     """The version of each rival that was found, by name."""
     missing: tuple[str, ...]
     """For each rival that was not found, how to install it."""
 
     @classmethod
-    def find(cls, directory: Path) -> Rivals:
+    def find(cls, directory: Path, go: Path | None = None) -> Rivals:
         """Look for the rivals.
 
         :param directory: where to put the compiled program.
+        :param go: a program that the user named.
         """
         program: Path | None = None
         versions: dict[str, str] = {}
@@ -50,7 +53,7 @@ class Rivals:
                 versions[name] = version(name)
             except PackageNotFoundError:
                 missing.append(f"{name} is left out: pip install {name}")
-        return cls(program, versions, tuple(missing))
+        return cls(program, go, versions, tuple(missing))
 
     def __contains__(self, name: str) -> bool:
         return name in self.versions

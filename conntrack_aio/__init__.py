@@ -37,7 +37,8 @@ shows no descriptions of fields: they stand below each field in the source and i
   (:class:`Sysctls`).
 - **Count**: :meth:`Connection.table_statistics` and ``cpu_statistics`` are the kernel's counters,
   ``client_statistics`` is what the connection has done.
-- **JSON**: :func:`to_json`, :func:`to_dict` and their inverses, for every object.
+- **JSON**: :func:`to_json`, :func:`to_dict` and their inverses, for every object;
+  :func:`json_lines` and :func:`text_lines` for many.
 - **Errors**: those that the library defines derive from :exc:`ConntrackError`; what the kernel
   refuses is a :exc:`KernelError`, which is an :exc:`OSError`. Using a closed object raises
   ``anyio.ClosedResourceError``, and using one that is busy ``anyio.BusyResourceError``.
@@ -52,7 +53,8 @@ from . import interrupts as interrupts  # first: it makes an early Ctrl-C end th
 if TYPE_CHECKING:
     from .bulk.new_flow import NewFlow, masters_first
     from .bulk.outcomes import BulkOperation, Outcome
-    from .codec.json import from_dict, from_json, to_dict, to_json
+    from .codec.json import from_dict, from_json, to_dict
+    from .codec.json_lines import json_lines, text_lines, to_json
     from .codec.json_values import JSON
     from .codec.requests.expectations import ExpectTarget
     from .codec.requests.targets import Target
@@ -234,6 +236,8 @@ __all__ = [
     "to_dict",
     "from_dict",
     "to_json",
+    "json_lines",
+    "text_lines",
     "from_json",
     "JSON",
     # Errors
@@ -261,7 +265,8 @@ __all__ = [
 _MODULES = """
 bulk.new_flow: NewFlow masters_first
 bulk.outcomes: BulkOperation Outcome
-codec.json: from_dict from_json to_dict to_json
+codec.json: from_dict from_json to_dict
+codec.json_lines: json_lines text_lines to_json
 codec.json_values: JSON
 codec.requests.expectations: ExpectTarget
 codec.requests.targets: Target

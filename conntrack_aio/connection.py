@@ -5,7 +5,8 @@ from __future__ import annotations
 import builtins
 import warnings
 from collections.abc import AsyncIterable, Callable, Iterable
-from typing import Literal, Never, Self, TypeVar, Unpack, overload
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, Never, Self, TypeVar, Unpack, overload
 
 import anyio
 from anyio.abc import AsyncResource
@@ -24,23 +25,25 @@ from .model.nat import NATRange
 from .model.statistics import ClientStatistics, CPUStatistics, TableStatistics
 from .model.tuples import IPAddress
 from .model.update import FlowUpdate
-from .operations.bulk_writer import BulkWriter
-from .operations.expectations import Expectations
-from .operations.helpers import Helpers
 from .operations.probes import Probes
 from .operations.reader import Reader
 from .operations.resets import Resets
 from .operations.selector import Selector
 from .operations.sysctls import Sysctls
-from .operations.table_opener import TableOpener
-from .operations.timeouts import Timeouts
 from .operations.writer import Writer
 from .session import Session
 from .streams.dump import Dump
 from .streams.events import EventStream
 from .streams.subscription import OnLoss, StreamOptions
-from .table.flow_table import FlowTable
 from .trace.switch import arm as arm_trace
+
+if TYPE_CHECKING:
+    from .operations.bulk_writer import BulkWriter
+    from .operations.expectations import Expectations
+    from .operations.helpers import Helpers
+    from .operations.table_opener import TableOpener
+    from .operations.timeouts import Timeouts
+    from .table.flow_table import FlowTable
 
 F = TypeVar("F", bound=Flow | NewFlow)
 D = TypeVar("D", bound=Target)
@@ -78,12 +81,6 @@ class Connection(AsyncResource):
     :raises UsedElsewhere: when called in another process or event loop.
     """
 
-    expectations: Expectations
-    """The connections that helpers expect."""
-    timeouts: Timeouts
-    """The timeout policies of the namespace, and its default timeouts."""
-    helpers: Helpers
-    """The user-space helpers of the machine, which all namespaces share."""
     sysctls: Sysctls
     """The settings of connection tracking in the namespace."""
 
@@ -91,15 +88,45 @@ class Connection(AsyncResource):
         self._session = session
         self._probes = Probes(session)
         self._resets = Resets(session)
-        selector = Selector(session, self._probes)
+        self._selector = Selector(session, self._probes)
         self.sysctls = Sysctls(session)
-        self._reader = Reader(session, selector, self._resets)
+        self._reader = Reader(session, self._selector, self._resets)
         self._writer = Writer(session, self._probes, self._reader)
-        self._bulk_writer = BulkWriter(session, self._probes, selector)
-        self._table_opener = TableOpener(session, selector, self.sysctls)
-        self.expectations = Expectations(session)
-        self.timeouts = Timeouts(session, self._probes)
-        self.helpers = Helpers(session, self._probes)
+
+    # Few programs use all of the following, and their modules take long to import.
+
+    @cached_property
+    def expectations(self) -> Expectations:
+        """The connections that helpers expect."""
+        from .operations.expectations import Expectations
+
+        return Expectations(self._session)
+
+    @cached_property
+    def timeouts(self) -> Timeouts:
+        """The timeout policies of the namespace, and its default timeouts."""
+        from .operations.timeouts import Timeouts
+
+        return Timeouts(self._session, self._probes)
+
+    @cached_property
+    def helpers(self) -> Helpers:
+        """The user-space helpers of the machine, which all namespaces share."""
+        from .operations.helpers import Helpers
+
+        return Helpers(self._session, self._probes)
+
+    @cached_property
+    def _bulk_writer(self) -> BulkWriter:
+        from .operations.bulk_writer import BulkWriter
+
+        return BulkWriter(self._session, self._probes, self._selector)
+
+    @cached_property
+    def _table_opener(self) -> TableOpener:
+        from .operations.table_opener import TableOpener
+
+        return TableOpener(self._session, self._selector, self.sysctls)
 
     # -- opening and closing ------------------------------------------------------------------
 

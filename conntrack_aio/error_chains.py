@@ -13,16 +13,20 @@ E = TypeVar("E", bound=BaseException)
 
 
 def chain_of(error: BaseException) -> list[BaseException]:
-    """Return an error and its causes, each once.
+    """Return an error and all others that it refers to, each once.
 
-    The chain may have a cycle: ``raise error from error`` makes an error its own cause.
+    An error refers to its cause, and to the error that was being handled when it was raised, even
+    if a traceback does not show that one. The chain may have a cycle: ``raise error from error``
+    makes an error its own cause.
     """
-    chain: list[BaseException] = []
-    part: BaseException | None = error
-    while part is not None and part not in chain:
-        chain.append(part)
-        part = part.__cause__ or part.__context__
-    return chain
+    chain: dict[int, BaseException] = {}  # by identity: errors may compare equal
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        part = waiting.pop()
+        if part is not None and id(part) not in chain:
+            chain[id(part)] = part
+            waiting += [part.__context__, part.__cause__]
+    return list(chain.values())
 
 
 def clear_frames(error: BaseException) -> None:

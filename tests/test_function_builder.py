@@ -203,6 +203,15 @@ def test_a_template_has_nothing_but_keywords_operators_and_placeholders(template
     assert "pass" in builder.source
 
 
+def test_a_format_is_a_value() -> None:
+    builder = FunctionBuilder("write", "test")
+    x, y = builder.parameter("x"), builder.parameter("y")
+    line = builder.expression("{line} % ({values})", line="100%% %s of %s", values=[x, y])
+    builder.line("return {line}", line=line)
+    assert "100" not in builder.source
+    assert builder.build()(1, "x%%") == "100% 1 of x%%"
+
+
 def test_parts_must_match_the_placeholders() -> None:
     builder = FunctionBuilder("names", "test")
     x = builder.parameter("x")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from operator import attrgetter
+from typing import Final, NamedTuple, TypeVar, cast
 
 import anyio
+import attrs
 
 from conntrack_aio import Connection, EventStream, EventType, Flow, FlowEvent, connect
 
@@ -14,6 +16,10 @@ from ..timing import Contender, Observation, Stopwatch, Timing
 from .floor import flush
 
 T = TypeVar("T")
+
+_FIELDS: Final = [field.name for field in attrs.fields(cast("type[attrs.AttrsInstance]", Flow))]
+_all_fields: Final[Callable[[Flow], object]] = attrgetter(*_FIELDS)
+"""Returns the values of all fields of a flow."""
 
 BACKENDS: Final[dict[str, tuple[str, dict[str, bool]]]] = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
@@ -88,6 +94,14 @@ async def _batch_by_batch(conn: Connection) -> int:
     return count
 
 
+async def _every_field(conn: Connection) -> int:
+    count = 0
+    async for flow in conn.dump():
+        _all_fields(flow)
+        count += 1
+    return count
+
+
 async def _flows_of_batches(conn: Connection) -> AsyncIterator[Flow]:
     async for batch in conn.dump().batches():
         for flow in batch:
@@ -96,6 +110,7 @@ async def _flows_of_batches(conn: Connection) -> AsyncIterator[Flow]:
 
 FLOW_BY_FLOW: Final = DumpMethod("conntrack_aio", _flow_by_flow, Connection.dump)
 BATCH_BY_BATCH: Final = DumpMethod("conntrack_aio, in batches", _batch_by_batch, _flows_of_batches)
+EVERY_FIELD: Final = DumpMethod("conntrack_aio, every field", _every_field, Connection.dump)
 
 
 def dump(method: DumpMethod, backend: str = "asyncio") -> Contender:

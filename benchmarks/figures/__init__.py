@@ -15,7 +15,9 @@ from .events import events
 from .filters import filtered, selected
 from .gaps import gaps
 from .memory import memory
+from .output import output
 from .processes import processes
+from .pythons import pythons
 from .scaling import scaling
 from .table import table
 
@@ -32,6 +34,8 @@ MEASURE: Final[Mapping[str, Callable[[Options, Rivals], Figure]]] = MappingProxy
         "memory": memory,
         "gaps": gaps,
         "processes": processes,
+        "output": output,
+        "pythons": pythons,
     }
 )
 """The function of each figure, by the names of :data:`~benchmarks.options.FIGURES`."""

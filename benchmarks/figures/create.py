@@ -23,7 +23,7 @@ def create(options: Options, rivals: Rivals) -> Figure:
     if rivals.program is not None:
         contenders.append(library.create(rivals.program, len(flows)))
     title = f"create {len(flows):,} flows, an outcome for each"
-    limits = {each.name: "2.0 x" for each in our_contenders}
+    limits = {each.name: "1.3 x C" for each in our_contenders}
     return Figure("create", title, measure(contenders, options.runs, len(flows), limits))
 
 

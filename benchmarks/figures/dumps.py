@@ -11,7 +11,7 @@ from conntrack_aio import Flow, KernelError, connect
 from conntrack_aio.model.protocols import PROTOCOL_NAMES
 
 from .. import tables
-from ..contenders import command, floor, library, ours, pyroute
+from ..contenders import command, floor, golang, library, ours, pyroute
 from ..isolation import run_in_process
 from ..options import Options
 from ..report import Figure, Line
@@ -29,7 +29,10 @@ def dump(options: Options, rivals: Rivals) -> Figure:
         slow = run_in_process(_measure_slow, options.slow)
         floor.flush()
     tables.fill(shapes, 0, options.flows, options.per_client)
-    limits = {ours.FLOW_BY_FLOW.name: "1.25 x", ours.BATCH_BY_BATCH.name: "1.25 x"}
+    limits = {
+        ours.FLOW_BY_FLOW.name: "1.15 x floor or 0.85 x C",
+        ours.BATCH_BY_BATCH.name: "1.1 x floor or 0.75 x C",
+    }
     lines = measure(_contenders(options.flows, rivals), options.runs, options.flows, limits)
     return Figure("dump", f"stream {options.flows:,} IPv4 TCP flows", [*lines, *slow])
 
@@ -49,7 +52,7 @@ def mixed(options: Options, rivals: Rivals) -> Figure:
         notes.append(f"No flow has labels: {error}")
     tables.fill(tables.mixed_shapes(), 0, options.mixed, options.per_client)
     notes.append(ours.on_backend(_composition))
-    limits = {ours.FLOW_BY_FLOW.name: "1.4 x", ours.BATCH_BY_BATCH.name: "1.4 x"}
+    limits = dict.fromkeys((ours.FLOW_BY_FLOW.name, ours.BATCH_BY_BATCH.name), "1 x C")
     lines = measure(_contenders(options.mixed, rivals), options.runs, options.mixed, limits)
     return Figure("mixed", f"stream {options.mixed:,} flows of all kinds", lines, notes)
 
@@ -81,11 +84,14 @@ def _contenders(flows: int, rivals: Rivals) -> list[Contender]:
         floor.dump(flows),
         ours.dump(ours.FLOW_BY_FLOW),
         ours.dump(ours.BATCH_BY_BATCH),
+        ours.dump(ours.EVERY_FIELD),
         ours.first_dump(),
         *(ours.dump(ours.FLOW_BY_FLOW, name) for name in BACKENDS if name in rivals),
     ]
     if rivals.program is not None:
         contenders.append(library.dump(rivals.program))
+    if rivals.go is not None:
+        contenders.append(golang.dump(rivals.go, flows))
     if command.NAME in rivals:
         contenders.append(command.dump())
     return contenders

@@ -46,7 +46,7 @@ def events(options: Options, rivals: Rivals) -> Figure:
     ]
     if rivals.program is not None:
         contenders.append(library.events(rivals.program, cause, count, buffer))
-    limits = {contender.name: "3.3 x" for contender in contenders[1:3]}
+    limits = {contender.name: "1.3 x C" for contender in contenders[1:3]}
     return Figure("events", title, measure(contenders, options.runs, count, limits))
 
 

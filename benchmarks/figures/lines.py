@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..contenders import library
 from ..contenders.floor import FLOOR
 from ..report import Line
 from ..timing import Contender, check, cpu_time_per_item, in_turns, ratios, wall_time_per_item
@@ -31,10 +32,15 @@ def measure(
             each.name,
             wall_time_per_item(timings[each.name]),
             "µs",
-            None if each.name == FLOOR else ratios(timings, each.name, FLOOR),
-            cpu_time_per_item(timings[each.name]),
-            limits.get(each.name, ""),
-            each.remark,
+            ratio=None if each.name == FLOOR else ratios(timings, each.name, FLOOR),
+            c_ratio=(
+                ratios(timings, each.name, library.NAME)
+                if library.NAME in timings and each.name not in (FLOOR, library.NAME)
+                else None
+            ),
+            cpu=cpu_time_per_item(timings[each.name]),
+            limit=limits.get(each.name, ""),
+            remark=each.remark,
         )
         for each in contenders
     ]

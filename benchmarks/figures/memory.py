@@ -41,7 +41,7 @@ def memory(options: Options, rivals: Rivals) -> Figure:
     per_flow = Spread.of(
         run_in_process(_growth_of_list) / filled for _ in range(options.large_runs)
     )
-    lines.append(Line(f"keep {filled:,}: per flow", per_flow, "bytes", limit="900 bytes"))
+    lines.append(Line(f"keep {filled:,}: per flow", per_flow, "bytes", limit="600 bytes"))
     return Figure("memory", title, lines)
 
 

@@ -170,8 +170,8 @@ def _measure_events(options: Options, notes: list[str]) -> list[Line]:
             applying.name,
             wall_time_per_item(timings[applying.name]),
             "µs",
-            ratios(timings, applying.name, stream.name),
-            cpu_time_per_item(timings[applying.name]),
+            ratio=ratios(timings, applying.name, stream.name),
+            cpu=cpu_time_per_item(timings[applying.name]),
             remark="x the stream",
         ),
     ]

@@ -11,11 +11,11 @@ from ..connecting import connect
 from ..errors import DecodeError, EventsLost
 from ..filters.match import Match
 from ..model.enums import EventType
+from ..model.lazy_fields import is_absent
 from .arguments import parse
 from .failures import guarded, report_failure
 from .hints import report_for_count, report_for_events, report_for_list
-from .output import flush_output, interrupting_writes, write_line
-from .render import lost_as_json, renderer
+from .output import flush_output, interrupting_writes, write_line, write_lines
 
 
 def run(arguments: Sequence[str] | None) -> int:
@@ -43,14 +43,16 @@ async def _run_async(
 
 
 async def _list(options: argparse.Namespace) -> None:
+    from .render import renderer
+
     render = renderer(json=options.json)
     hiding: set[str] = set()
     """The settings that may hide something of the flows listed."""
     async with connect(netns=options.netns) as conn:
-        async for flow in conn.dump(options.match):
-            write_line(render(flow))
+        async for flows in conn.dump(options.match).batches():
+            write_lines(render(flows))
             hiding.add("events")
-            if flow.counters_orig is None:
+            if "acct" not in hiding and any(is_absent(flow, "counters_orig") for flow in flows):
                 hiding.add("acct")
         if not options.json or options.verbose:
             flush_output()  # the flows precede the report where both go to one terminal
@@ -58,6 +60,8 @@ async def _list(options: argparse.Namespace) -> None:
 
 
 async def _events(options: argparse.Namespace) -> None:
+    from .render import lost_as_json, renderer
+
     render = renderer(json=options.json)
     types = [EventType(name) for name in options.type]
     async with (
@@ -74,8 +78,8 @@ async def _events(options: argparse.Namespace) -> None:
         await report_for_events(conn, stream)
         while True:
             try:
-                async for event in stream:
-                    write_line(render(event), flush=True)
+                async for events in stream.batches():
+                    write_lines(render(events), flush=True)
             except (EventsLost, DecodeError) as error:
                 if options.json and isinstance(error, EventsLost):
                     line = lost_as_json(error, receive_time=options.receive_time)

@@ -25,7 +25,7 @@ from ..proc_sys import set_sysctl
 from ..sandbox import namespace, rules, traffic
 from ..streams.events import EventStream
 from .failures import guarded, report_failure
-from .output import interrupting_writes, write_line
+from .output import interrupting_writes, write_line, write_lines
 from .render import Render, renderer
 
 _EVENT_TIMEOUT = 10.0
@@ -110,13 +110,13 @@ async def _print_events(
     """Print events until every flow that was created has been destroyed.
 
     :param stream: the events.
-    :param render: returns the line for an event.
+    :param render: returns the lines for events.
     :param counts: the numbers of events, by the name of the type. It is updated.
     """
     while True:
         try:
             async for event in stream:
-                write_line(render(event), flush=True)
+                write_lines(render([event]), flush=True)
                 counts[event.type.name] += 1
                 if counts[EventType.DESTROY.name] == counts[EventType.NEW.name]:
                     return

@@ -108,20 +108,33 @@ def write_line(line: object, *, flush: bool = False) -> None:
     _print(line, "\n", flush)
 
 
+def write_lines(lines: str, *, flush: bool = False) -> None:
+    """Write lines to standard output. Raises what :func:`write_line` raises.
+
+    :param lines: the lines, each with a newline at its end.
+    :param flush: whether to write the buffer at once.
+    """
+    _print(lines, "", flush)
+
+
 def flush_output() -> None:
     """Write the buffer of standard output. Raises what :func:`write_line` raises."""
     _print("", "", True)
 
 
 def _print(line: object, end: str, flush: bool) -> None:
-    # This runs for each flow and event. It repeats _interruptible() to save the context manager.
+    # This may run for each event. It repeats _interruptible() to save the context manager.
     try:
         _state.active = True
         if _state.interrupted:
             raise KeyboardInterrupt
         if sys.stdout is None:  # print() would discard the line
             raise OutputError("standard output is closed")
-        print(line, end=end, flush=flush)
+        try:
+            print(line, end=end, flush=flush)
+        except UnicodeEncodeError as error:  # nothing of the line was written
+            escaped = str(line).encode(error.encoding, "backslashreplace")
+            print(escaped.decode(error.encoding), end=end, flush=flush)
         _state.active = False
     except KeyboardInterrupt:
         raise Interrupted from None

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from ..codec.json import to_json
+from ..codec.json_lines import json_lines, text_lines
 from ..errors import EventsLost
 from ..model.events import FlowEvent
 from ..model.flow import Flow
 
-Render = Callable[[Flow | FlowEvent], str]
-"""A function that returns the line for a flow or an event."""
+Render = Callable[[Sequence[Flow] | Sequence[FlowEvent]], str]
+"""A function that returns the lines for flows or events, each with a newline at its end."""
 
 
 def lost_as_json(loss: EventsLost, *, receive_time: bool = False) -> str:
@@ -29,4 +29,4 @@ def lost_as_json(loss: EventsLost, *, receive_time: bool = False) -> str:
 
 def renderer(*, json: bool) -> Render:
     """Return the function that renders lines of JSON or of text."""
-    return to_json if json else str
+    return json_lines if json else text_lines

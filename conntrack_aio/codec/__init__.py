@@ -16,8 +16,10 @@ The terms that the modules use:
   schema, and defines what is correct.
 - The **skeleton** of a received message (:mod:`.skeleton`) is where the value of each field is in
   it; messages with equal skeletons differ only in their values.
-- A **layout** (:mod:`.layouts`) is a function that is compiled for one skeleton and decodes
-  messages faster than the reference codec.
+- A **layout** (:mod:`.layouts`) recognizes the messages of one skeleton and decodes them faster
+  than the reference codec, with functions that are compiled for it (:mod:`.layout_writer`).
+- The **state** of an object with lazy fields tells which of them are set. It is the object's class:
+  see :mod:`conntrack_aio.model.lazy_fields`.
 - The **shape** of a request consists of the types of its values, of which values are absent, and
   of the few values that decide what other attributes mean.
 - A **packer** (:mod:`.packers`) is a function that is compiled for one shape and encodes requests

@@ -14,8 +14,9 @@ from ..netlink import messages, nfnetlink
 from ..netlink.attributes import BytesLike
 from ..netlink.messages import HEADER_SIZE, Message
 from ..uapi.netlink import NLM_F
-from .layout_writer import HeaderField, State, can_compile
+from .layout_writer import Make, State, can_compile
 from .layouts import Layout
+from .lazy_objects import HeaderField
 from .reference import decode_surveyed
 from .scalars import scalar_of
 from .schema import schema_of
@@ -58,6 +59,18 @@ a fifth of a second to compile, and 5 MB."""
 
 _MIN_RUN: Final = 32
 """The least number of consecutive messages of one skeleton that are compared together."""
+
+_MAX_VARIANTS: Final = 16
+"""The largest number of pairs of a state and a sequence number for which readers are kept. Each
+dump begins with the same sequence number."""
+
+_SEQ_SHIFT: Final = 64
+"""The offset of the sequence number in a message, in bits."""
+_SEQ_MASK: Final = 0xFFFFFFFF << _SEQ_SHIFT
+
+_Reader = tuple[int, int, int, int, Make, Layout]
+"""The size and the step of a layout, its mask and its template with the sequence number, the
+function that creates an object, and the layout."""
 
 _PORT_ID: Final = HeaderField(12, scalar_of(HOST_U32))
 _RESOURCE: Final = HeaderField(18, scalar_of(U16))
@@ -187,6 +200,8 @@ class Decoder(Generic[T]):
             self._unread = tuple([lazy_classes_of(each).unread for each in lazy])
         self._layouts: dict[bytes, list[Layout]] = {}
         """The layouts, by the first eight bytes of a header: length, type and flags."""
+        self._readers: dict[tuple[State, bytes | None], dict[bytes, list[_Reader]]] = {}
+        """The same layouts with what :meth:`read` needs of them, by state and sequence number."""
         self._compiled = 0
         self._missed = 0
         _decoders.add(self)
@@ -228,7 +243,8 @@ class Decoder(Generic[T]):
         :raises DecodeError: when the start of the next message is unknown.
         """
         state = self._unread if sample is None else self._state_of(sample)
-        number, find, add = int.from_bytes, self._layouts.get, items.append
+        known = self._known_readers(state, seq)
+        number, find, add = int.from_bytes, known.get, items.append
         buffer, offset, end = datagram.data, datagram.offset, len(datagram.data)
         for _ in range(BATCH):
             if offset < datagram.run_end:
@@ -236,18 +252,16 @@ class Decoder(Generic[T]):
                 break
             if offset >= end:
                 break
-            for layout in find(buffer[offset : offset + 8], ()):
-                data = buffer[offset : offset + layout.size]
-                if (
-                    number(data, "little") & layout.mask == layout.template
-                    and (seq is None or data[8:12] == seq)
-                    and len(data) == layout.size
-                ):
+            readers = find(buffer[offset : offset + 8])
+            if readers is None:
+                readers = self._add_readers(known, buffer[offset : offset + 8], state, seq)
+            for size, step, mask, template, make, layout in readers:
+                data = buffer[offset : offset + size]
+                if number(data, "little") & mask == template and offset + size <= end:
                     if offset >= datagram.next_search and datagram.find_run(layout, offset, seq):
                         break
-                    make = layout.makes.get(state)
-                    add(layout.make(data, state) if make is None else make(data))
-                    offset += layout.step
+                    add(make(data))
+                    offset += step
                     break
             else:
                 message = messages.parse_header(buffer, offset, end)
@@ -260,6 +274,42 @@ class Decoder(Generic[T]):
                         add(error)
                 offset = (message.end + 3) & ~3
         datagram.offset = offset
+
+    def _known_readers(self, state: State, seq: bytes | None) -> dict[bytes, list[_Reader]]:
+        """Return the readers for messages with a sequence number, by the first eight bytes."""
+        known = self._readers.get((state, seq))
+        if known is None:
+            if len(self._readers) >= _MAX_VARIANTS:
+                self._readers.clear()
+            known = self._readers[state, seq] = {}
+        return known
+
+    def _add_readers(
+        self, known: dict[bytes, list[_Reader]], head: bytes, state: State, seq: bytes | None
+    ) -> list[_Reader]:
+        """Add the readers for messages with some first eight bytes to ``known``; return them."""
+        readers: list[_Reader] = []
+        for layout in self._layouts.get(head, ()):
+            mask, template = layout.mask, layout.template
+            if seq is not None:
+                mask |= _SEQ_MASK
+                template |= int.from_bytes(seq, "little") << _SEQ_SHIFT
+            make = layout.makes.get(state) or self._late_make(layout, state)
+            readers.append((layout.size, layout.step, mask, template, make, layout))
+        known[head] = readers
+        return readers
+
+    def _late_make(self, layout: Layout, state: State) -> Make:
+        """Return a function that compiles the function of a layout when it is first called.
+
+        Messages that come in runs do not need it.
+        """
+
+        def make(message: bytes) -> Any:
+            self._readers.clear()  # from the next call of read() on, the readers have the function
+            return layout.make(message, state)
+
+        return make
 
     def _state_of(self, sample: T) -> State:
         """Return the state of an object: which of its fields were read."""
@@ -307,8 +357,11 @@ class Decoder(Generic[T]):
         layout = Layout(surveyed, message, values, self._header_fields)
         if self._compiled % MAX_LAYOUTS == 0:
             self._layouts.clear()  # the layouts in use are soon compiled again
+            self._readers.clear()
         similar = self._layouts.get(message[:8], [])
         self._layouts[message[:8]] = [*similar, layout][-_MAX_SIMILAR:]
+        for known in tuple(self._readers.values()):
+            known.pop(message[:8], None)
 
     def _values_of(self, buffer: BytesLike, message: Message) -> dict[str, object]:
         """Return the values of the fields that are in the headers.

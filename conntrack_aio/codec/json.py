@@ -69,8 +69,8 @@ C = TypeVar("C")
 A = TypeVar("A")
 B = TypeVar("B")
 
-_KIND = "kind"
-_MAPPED = "mapped"
+KIND = "kind"
+MAPPED = "mapped"
 
 
 def to_dict(obj: object) -> dict[str, JSON]:
@@ -81,7 +81,7 @@ def to_dict(obj: object) -> dict[str, JSON]:
     :raises EncodeError: when a field cannot hold its value; the error has the path of fields.
     :raises TypeError: when ``obj`` is not an object of the model.
     """
-    fields = _fields_of(own_class(obj))
+    fields = json_fields_of(own_class(obj))
     obj = normalized(obj)
     written: dict[str, JSON] = {}
     for name, field in fields.items():
@@ -90,7 +90,7 @@ def to_dict(obj: object) -> dict[str, JSON]:
             continue
         written[name] = _convert(name, EncodeError, field.codec.write, value)
     if isinstance(obj, Tuple) and _is_mapped(obj.src, obj.dst):
-        written[_MAPPED] = True
+        written[MAPPED] = True
     return written
 
 
@@ -104,12 +104,12 @@ def from_dict(cls: type[C], data: JSON) -> C:
         keys.
     :raises TypeError: when ``cls`` is not a class of the model.
     """
-    fields = _fields_of(cls)
+    fields = json_fields_of(cls)
     may_be_mapped = cls in (Tuple,)
     values: dict[str, object] = {}
     mapped = False
     for name, item in _mapping(data).items():
-        if name == _MAPPED and may_be_mapped:
+        if name == MAPPED and may_be_mapped:
             mapped = _convert(name, DecodeError, _boolean, item)
             continue
         field = fields.get(name)
@@ -130,29 +130,15 @@ def from_dict(cls: type[C], data: JSON) -> C:
     if not mapped:
         return result
     if not _is_mapped(values["src"], values["dst"]):
-        raise DecodeError("both addresses must be IPv4-mapped", (_MAPPED,))
+        raise DecodeError("both addresses must be IPv4-mapped", (MAPPED,))
     return raw(cls)(**values)
-
-
-def to_json(obj: object, *, indent: int | None = None) -> str:
-    """Return an object of the model as JSON text: :func:`to_dict` as text.
-
-    The text is ASCII. Without ``indent`` it is a single line, as JSON Lines need it.
-
-    :param obj: the object, such as a :class:`Flow`.
-    :param indent: the spaces by which each level is indented.
-
-    :raises EncodeError: when a field cannot hold its value; the error has the path of fields.
-    :raises TypeError: when ``obj`` is not an object of the model.
-    """
-    return json.dumps(to_dict(obj), indent=indent)
 
 
 def from_json(cls: type[C], text: str | bytes) -> C:
     """Return the object of the class ``cls`` that JSON text describes.
 
     :param cls: the class of the object, such as :class:`Flow`.
-    :param text: what :func:`to_json` returned; bytes are UTF-8, UTF-16 or UTF-32.
+    :param text: what :func:`~.json_lines.to_json` returned; bytes are UTF-8, UTF-16 or UTF-32.
 
     :raises DecodeError: when the text is not JSON, or does not describe such an object; the error
         has the path of keys.
@@ -216,7 +202,7 @@ def _mapping(data: JSON) -> dict[str, JSON]:
 # The fields of a class
 
 
-class _JSONField(NamedTuple):
+class JSONField(NamedTuple):
     """How a field is converted, and when it may be absent."""
 
     codec: JSONCodec
@@ -228,10 +214,10 @@ class _JSONField(NamedTuple):
     """Whether the field is a tuple that is empty by default."""
 
 
-_derived: dict[type[object], Mapping[str, _JSONField]] = {}
+_derived: dict[type[object], Mapping[str, JSONField]] = {}
 
 
-def _fields_of(cls: type[object]) -> Mapping[str, _JSONField]:
+def json_fields_of(cls: type[object]) -> Mapping[str, JSONField]:
     """Return the fields of a class by name.
 
     :raises TypeError: when ``cls`` is not a class of the model.
@@ -247,8 +233,8 @@ def _fields_of(cls: type[object]) -> Mapping[str, _JSONField]:
     return known
 
 
-def _derive(cls: type[object]) -> Mapping[str, _JSONField]:
-    fields: dict[str, _JSONField] = {}
+def _derive(cls: type[object]) -> Mapping[str, JSONField]:
+    fields: dict[str, JSONField] = {}
     annotations: dict[str, object] | None = None
     attrs_class = cast("type[attrs.AttrsInstance]", cls)
     for field in cast("tuple[attrs.Attribute[object], ...]", attrs.fields(attrs_class)):
@@ -264,24 +250,26 @@ def _derive(cls: type[object]) -> Mapping[str, _JSONField]:
         else:
             annotations = get_type_hints(cls) if annotations is None else annotations
             codec, nullable = _codec_of_annotation(annotations[field.name])
-        fields[field.name] = _JSONField(codec, required, nullable, field.default == ())
+        fields[field.name] = JSONField(codec, required, nullable, field.default == ())
     return fields
 
 
 def _codec_of_places(places: Iterable[At[object]]) -> JSONCodec:
     """Return the conversions of a declared field, by the attributes that can hold its value."""
-    kinds: dict[str, type[object]] = {}
-    scalars: set[JSONCodec] = set()
-    for place in places:
-        if isinstance(place.wire, Nest):
-            kinds[_kind_name(place)] = place.wire.cls
-        else:
-            scalars.add(json_codec(place.wire))
-    if scalars:
-        assert not kinds
-        (codec,) = scalars  # addresses of both families have the same
+    kinds = kinds_of(places)
+    if not kinds:
+        # Addresses of both families have the same.
+        (codec,) = {json_codec(place.wire) for place in places}
         return codec
     return _variant_codec(kinds) if len(kinds) > 1 else _object_codec(*kinds.values())
+
+
+def kinds_of(places: Iterable[At[object]]) -> dict[str, type[object]]:
+    """Return the classes of the objects that a field can hold, by their values of ``"kind"``.
+
+    If there is only one, its objects have no ``"kind"``.
+    """
+    return {_kind_name(place): place.wire.cls for place in places if isinstance(place.wire, Nest)}
 
 
 def _kind_name(place: At[object]) -> str:
@@ -305,20 +293,20 @@ def _codec_of_annotation(annotation: object) -> tuple[JSONCodec, bool]:
     options = (
         get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     )
-    codecs = {_codec_of_type(option) for option in options if option is not NoneType}
+    codecs = {codec_of_type(option) for option in options if option is not NoneType}
     if len(codecs) != 1:
         raise TypeError(f"{annotation} cannot be converted to JSON")
     return codecs.pop(), NoneType in options
 
 
 @cache
-def _codec_of_type(annotation: object) -> JSONCodec:
+def codec_of_type(annotation: object) -> JSONCodec:
     """Return the conversions of values of a type.
 
     :raises TypeError: when the type cannot be converted.
     """
     if get_origin(annotation) is tuple and get_args(annotation)[1:] == (Ellipsis,):
-        return _items_codec(_codec_of_type(get_args(annotation)[0]))
+        return _items_codec(codec_of_type(get_args(annotation)[0]))
     codec = None
     if isinstance(annotation, type):
         cls = cast("type[object]", annotation)
@@ -345,23 +333,23 @@ def _object_codec(cls: type[object]) -> JSONCodec:
 def _variant_codec(kinds: Mapping[str, type[object]]) -> JSONCodec:
     """Return the conversions of objects of several classes, which have a ``"kind"`` in JSON."""
     names = {cls: name for name, cls in kinds.items()}
-    assert not any(_KIND in _fields_of(cls) for cls in names), "a field is named kind"
+    assert not any(KIND in json_fields_of(cls) for cls in names), "a field is named kind"
 
     def write(value: object) -> JSON:
         name = names.get(type(value))
         if name is None:
             accepted = ", ".join(cls.__name__ for cls in names)
             raise EncodeError(f"must be one of {accepted}; got {describe_value(value)}")
-        written: dict[str, JSON] = {_KIND: name}
+        written: dict[str, JSON] = {KIND: name}
         return written | to_dict(value)
 
     def read(data: JSON) -> object:
         rest = dict(_mapping(data))
-        name = rest.pop(_KIND, None)
+        name = rest.pop(KIND, None)
         cls = kinds.get(as_str(name)) if is_text(name) else None
         if cls is None:
             accepted = ", ".join(kinds)
-            raise DecodeError(f"must be one of {accepted}; got {describe_json(name)}", (_KIND,))
+            raise DecodeError(f"must be one of {accepted}; got {describe_json(name)}", (KIND,))
         return from_dict(cls, rest)
 
     return JSONCodec(write, read)

@@ -276,12 +276,13 @@ def _by_value(enum: type[Enum]) -> JSONCodec:
 
 
 ADDRESS: Final = _address()
-_LOW, _HIGH = -(1 << 63), (1 << 64) - 1
+LOWEST, HIGHEST = -(1 << 63), (1 << 64) - 1
+"""The range of numbers that no attribute holds."""
 _PLAIN: Final[dict[type[object], JSONCodec]] = {
     bool: _boolean(),
-    int: _number(_LOW, _HIGH),
-    str: _text(_HIGH),
-    bytes: _bytes(_HIGH),
+    int: _number(LOWEST, HIGHEST),
+    str: _text(HIGHEST),
+    bytes: _bytes(HIGHEST),
     IPv4Address: ADDRESS,
     IPv6Address: ADDRESS,
 }
@@ -290,5 +291,5 @@ _PLAIN: Final[dict[type[object], JSONCodec]] = {
 def json_codec_of_type(cls: type[object]) -> JSONCodec | None:
     """Return the conversions of a type of values that no attribute holds; ``None`` if unknown."""
     if issubclass(cls, IntEnum | IntFlag):
-        return _named(cls, _LOW, _HIGH)
+        return _named(cls, LOWEST, HIGHEST)
     return _by_value(cls) if issubclass(cls, Enum) else _PLAIN.get(cls)

@@ -19,6 +19,8 @@ from ..model.declare import UnknownAttribute
 from ..model.lazy_fields import FieldReader, SetFields, lazy_classes_of, set_class, slot_name
 from ..model.normalization import is_shared
 from ..netlink.attributes import BytesLike
+from .lazy_objects import HeaderField, LazyObject
+from .raw_values import RawValues
 from .reference import decode_surveyed, items_of
 from .scalars import Scalar
 from .schema import Schema
@@ -36,13 +38,6 @@ Build = Callable[[BytesLike, Callable[..., None]], None]
 State = tuple[type, ...]
 """The classes that the objects of a message belong to: that of the message itself, and of each
 object that is inlined in it. They tell which of their fields are set."""
-
-
-class HeaderField(NamedTuple):
-    """A field whose value is in the message's headers, ``offset`` bytes from its start."""
-
-    offset: int
-    scalar: Scalar
 
 
 def can_compile(surveyed: Survey) -> bool:
@@ -84,6 +79,8 @@ class Compiler:
         self._header_fields = header_fields
         start = min([surveyed.start, *[field.offset for field in header_fields.values()]])
         self._kept = _Kept(start, size)
+        self._readers: dict[type, FieldReader] = {}
+        """The readers of the objects, by their classes."""
 
     def compile_make(self, state: State) -> Make:
         """Return the function that creates one object, in a state."""
@@ -96,8 +93,8 @@ class Compiler:
             kept = slice(self._kept.start, None)
             builder.first_line("{m} = {whole}[{kept}]", m=message, whole=whole, kept=kept)
         if self._unpacks(state):
-            unpack = writer.struct(0, self._size).unpack
-            row = writer.variables
+            unpack = writer.raw.struct(0, self._size).unpack
+            row = writer.raw.variables
             builder.first_line("({row}) = {unpack}({whole})", row=row, unpack=unpack, whole=whole)
         return builder.build()
 
@@ -120,10 +117,10 @@ class Compiler:
         with loop:
             obj = self._write_object(writer, state, message)
             builder.line("{add}({obj})", add=add, obj=obj)
-            row += writer.variables
+            row += writer.raw.variables
         start, end = self._kept
         kept = Struct(f"{start}x{end - start}s") if keeps else None
-        values = writer.struct(0, self._size) if unpacks else None
+        values = writer.raw.struct(0, self._size) if unpacks else None
         return _Build(builder.build(), values, kept).build
 
     def _writer(self, name: str) -> _Writer:
@@ -134,7 +131,19 @@ class Compiler:
         skeleton, values = self._surveyed.skeleton, self._header_values
         if not state:
             return writer.eager_object(skeleton.schema, skeleton, 0, values)
-        return writer.lazy_object(skeleton.schema, 0, values, iter(state), message, self._kept)
+        return writer.lazy_object(skeleton.schema, 0, values, iter(state), message, self._reader)
+
+    def _reader(
+        self, schema: Schema[object], offset: int, header_values: Mapping[str, object]
+    ) -> FieldReader:
+        """Return the reader of an object: see :meth:`_Writer.lazy_object`."""
+        reader = self._readers.get(schema.cls)
+        if reader is None:
+            obj = LazyObject(
+                self._surveyed, schema, offset, header_values, self._header_fields, *self._kept
+            )
+            reader = self._readers[schema.cls] = _ReaderCompiler(obj).reader()
+        return reader
 
     def _keeps(self, state: State) -> bool:
         """Return whether objects in a state keep their message."""
@@ -177,14 +186,6 @@ class _Kept(NamedTuple):
     end: int
 
 
-class _RawValue(NamedTuple):
-    """What :mod:`struct` unpacks for one value, and the variable that it goes into."""
-
-    format: str
-    size: int
-    variable: Expression
-
-
 class _Writer:
     """Writes a function that creates objects, or sets fields of objects, from raw values."""
 
@@ -201,21 +202,7 @@ class _Writer:
         self.builder = FunctionBuilder(name, "layout")
         self._surveyed = surveyed
         self._header_fields = header_fields
-        self._raw: dict[int, _RawValue] = {}
-        """The raw values, by their offsets."""
-
-    @property
-    def variables(self) -> list[Expression]:
-        """The variables of the raw values, in the order in which :meth:`struct` unpacks them."""
-        return [value.variable for _, value in sorted(self._raw.items())]
-
-    def struct(self, start: int, end: int) -> Struct:
-        """Return what unpacks the raw values from these bytes of a message."""
-        parts, at = ["!"], start
-        for start, raw in sorted(self._raw.items()):
-            parts += [f"{start - at}x", raw.format]
-            at = start + raw.size
-        return Struct("".join([*parts, f"{end - at}x"]))
+        self.raw = RawValues(self.builder)
 
     def eager_object(
         self,
@@ -246,7 +233,7 @@ class _Writer:
         header_values: Mapping[str, object],
         state: Iterator[type],
         message: Expression,
-        kept: _Kept,
+        reader_of: Callable[[Schema[object], int, Mapping[str, object]], FieldReader],
     ) -> Expression:
         """Write the lines that create an object with lazy fields, and return its variable.
 
@@ -255,23 +242,22 @@ class _Writer:
         :param header_values: the values of the fields that follow from the headers.
         :param state: the class that the object belongs to, and those of the objects in it.
         :param message: the variable of the bytes to keep.
-        :param kept: which bytes these are.
+        :param reader_of: returns the reader of an object, for the first three of these arguments.
         """
         builder, skeleton, cls = self.builder, self._surveyed.skeleton, next(state)
         classes = lazy_classes_of(schema.cls)
         values = dict(header_values)
         for inline in schema.inlines:
             at = offset + inline.offset
-            values[inline.name] = self.lazy_object(inline.schema, at, {}, state, message, kept)
+            values[inline.name] = self.lazy_object(inline.schema, at, {}, state, message, reader_of)
         assert values.keys() == set(classes.at_once), "only these need no raw value"
         names = classes.set_in(cls)
         values.update(self.values(schema, skeleton, offset, [n for n in names if n not in values]))
         obj = builder.local(schema.cls.__name__.lower())
         self._new(obj, cls)
         if cls is not classes.complete:
-            compiler = _SetterCompiler(self._surveyed, self._header_fields, schema, offset, kept)
             builder.set(obj, "_message", message)
-            builder.set(obj, "_reader", compiler.reader())
+            builder.set(obj, "_reader", reader_of(schema, offset, header_values))
         self.set_fields(obj, schema, names, values)
         return obj
 
@@ -340,13 +326,13 @@ class _Writer:
             return self._scalar(found.leaf.scalar, found.start, size)
         schema = found.inside.schema
         if is_shared(schema.cls):
-            objects, raw = _shared_objects(schema), self.unpack(found.start, size)
+            objects, raw = _shared_objects(schema), self.raw.unpack(found.start, size)
             return builder.expression("{objects}[{raw}]", objects=objects, raw=raw)
         return self.eager_object(schema, found.inside, 0, {})
 
     def _scalar(self, scalar: Scalar, start: int, size: int) -> Expression:
         builder, memo = self.builder, scalar.memo
-        raw = self.unpack(start, size, scalar.code)
+        raw = self.raw.unpack(start, size, scalar.code)
         if memo is None and scalar.code == "H":
             # Otherwise each port would be a separate object: a fifth of a flow's memory.
             numbers = builder.bind(_small_numbers(), "numbers")
@@ -364,14 +350,8 @@ class _Writer:
         return value
 
     def _unknown(self, found: FoundUnknown) -> Expression:
-        raw = self.unpack(found.start, found.end - found.start)
+        raw = self.raw.unpack(found.start, found.end - found.start)
         return self.builder.call(UnknownAttribute, found.path, raw, found.nested)
-
-    def unpack(self, start: int, size: int, format: str | None = None) -> Expression:
-        """Return the raw value at an offset; without a format, its bytes."""
-        variable = self.builder.local("raw")
-        self._raw[start] = _RawValue(format or f"{size}s", size, variable)
-        return variable
 
     def _new(self, variable: Expression, cls: type[object]) -> None:
         self.builder.line("{obj} = {new}({cls})", obj=variable, new=object.__new__, cls=cls)
@@ -387,8 +367,8 @@ def _fields_of(schema: Schema[object]) -> tuple[attrs.Attribute[object], ...]:
 
 def make_reader(surveyed: Survey, size: int) -> FieldReader:
     """Return a reader for objects with lazy fields that keep their whole message, of this size."""
-    schema = surveyed.skeleton.schema
-    return _SetterCompiler(surveyed, {}, schema, 0, _Kept(0, size)).reader()
+    obj = LazyObject(surveyed, surveyed.skeleton.schema, 0, {}, {}, 0, size)
+    return _ReaderCompiler(obj).reader()
 
 
 def compile_values(
@@ -405,55 +385,59 @@ def compile_values(
     message = builder.parameter("message")
     found = writer.values(skeleton.schema, skeleton, 0, names)
     builder.line("return {values}", values=[found[name] for name in names])
-    row, unpack = writer.variables, writer.struct(0, size).unpack
+    row, unpack = writer.raw.variables, writer.raw.struct(0, size).unpack
     builder.first_line("({row}) = {unpack}({m})", row=row, unpack=unpack, m=message)
     return builder.build()
 
 
-class _SetterCompiler:
-    """Compiles the functions that set the fields of one object, for messages of one skeleton."""
+class _ReaderCompiler:
+    """Compiles the functions that read the fields of one object, for messages of one skeleton."""
 
-    def __init__(
-        self,
-        surveyed: Survey,
-        header_fields: Mapping[str, HeaderField],
-        schema: Schema[object],
-        offset: int,
-        kept: _Kept,
-    ) -> None:
-        """Initialize the compiler.
-
-        :param surveyed: the survey of a message.
-        :param header_fields: the fields of the message's own object whose values are in the
-            headers.
-        :param schema: the schema of the object.
-        :param offset: the first of the object's slots among the message's.
-        :param kept: the bytes of a message that the object keeps.
-        """
-        self._surveyed = surveyed
-        self._header_fields = header_fields
-        self._schema = schema
-        self._offset = offset
-        self._kept = kept
+    def __init__(self, obj: LazyObject) -> None:
+        self._obj = obj
 
     def reader(self) -> FieldReader:
         """Return a reader whose functions are compiled when they are first called."""
         reader = FieldReader()
-        reader.start = self._surveyed.start - self._kept.start
+        reader.start = self._obj.surveyed.start - self._obj.start
+        classes = lazy_classes_of(self._obj.schema.cls)
 
         def set_often_read(obj: Any, message: bytes) -> None:
-            classes = lazy_classes_of(self._schema.cls)
             setter = self._compile(classes.often_read, classes.partly_read)
             reader.set_often_read = setter
             setter(obj, message)
 
         def set_others(obj: Any, message: bytes) -> None:
-            classes = lazy_classes_of(self._schema.cls)
             reader.set_others = setter = self._compile(classes.others, classes.complete)
             setter(obj, message)
 
+        def write_json(obj: Any, message: bytes) -> str | None:
+            from .message_json import compile_json
+
+            reader.write_json = write = compile_json(self._obj)
+            return write(obj, message)
+
+        def write_text(obj: Any, message: bytes) -> str | None:
+            from .message_text import compile_text
+
+            reader.write_text = write = compile_text(self._obj)
+            return write(obj, message)
+
         reader.set_often_read, reader.set_others = set_often_read, set_others
+        reader.write_json, reader.write_text = write_json, write_text
+        reader.absent = self._absent()
         return reader
+
+    def _absent(self) -> frozenset[str]:
+        """Return the names of the fields that are absent."""
+        obj = self._obj
+        present = {*obj.header_values, *obj.header_fields}
+        present.update(inline.name for inline in obj.schema.inlines)
+        for field in obj.schema.fields:
+            if obj.surveyed.skeleton.values[obj.offset + field.slot] is not None:
+                present.add(field.name)
+        fields = _fields_of(obj.schema)
+        return frozenset(each.name for each in fields if each.default is None) - present
 
     def _compile(self, names: tuple[str, ...], next_class: type) -> SetFields:
         """Return the function that sets these fields of an object from its message.
@@ -461,19 +445,20 @@ class _SetterCompiler:
         :param names: the fields.
         :param next_class: the class that the object belongs to afterwards.
         """
-        writer = _Writer("set_fields", self._surveyed, self._header_fields)
+        schema, surveyed = self._obj.schema, self._obj.surveyed
+        writer = _Writer("set_fields", surveyed, self._obj.header_fields)
         builder = writer.builder
         obj, message = map(builder.parameter, ("obj", "message"))
-        values = writer.values(self._schema, self._surveyed.skeleton, self._offset, names)
-        writer.set_fields(obj, self._schema, names, values, slot_name)
+        values = writer.values(schema, surveyed.skeleton, self._obj.offset, names)
+        writer.set_fields(obj, schema, names, values, slot_name)
         # Last, because another thread may be reading the object.
         builder.line("{set_class}({obj}, {next})", set_class=set_class, obj=obj, next=next_class)
-        if next_class is self._schema.cls:
+        if next_class is schema.cls:
             builder.set(obj, "_message", None)
         builder.first_line(
             "({raw}) = {unpack}({message})",
-            raw=writer.variables,
-            unpack=writer.struct(*self._kept).unpack,
+            raw=writer.raw.variables,
+            unpack=writer.raw.struct(self._obj.start, self._obj.end).unpack,
             message=message,
         )
         return builder.build()

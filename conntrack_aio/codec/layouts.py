@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 from ..netlink.attributes import BytesLike
-from .layout_writer import Build, Compiler, HeaderField, Make, State
+from .layout_writer import Build, Compiler, Make, State
+from .lazy_objects import HeaderField
 from .skeleton import Survey
 
 _LARGEST_DATAGRAM: Final = 1 << 16

@@ -11,7 +11,7 @@ from ..uapi.nfnetlink_conntrack import CTA
 from .declare import Lazy, attribute, inlined, message
 from .enums import EventType
 from .flow import Flow
-from .lazy_fields import LazyFields
+from .lazy_fields import LazyFields, text_if_unread
 from .text import describe_event
 from .times import as_datetime
 from .wire import U64, Access
@@ -71,4 +71,4 @@ class FlowEvent(LazyFields):
         return as_datetime(self.receive_timestamp)
 
     def __str__(self) -> str:
-        return describe_event(self, self.flow, self.timestamp)
+        return text_if_unread(self) or describe_event(self, self.flow, self.timestamp)

@@ -19,7 +19,7 @@ from ..uapi.nfnetlink_conntrack import (
 )
 from .declare import Lazy, UnknownAttribute, attribute, by_path, message, variants
 from .enums import Status, TCPState
-from .lazy_fields import LazyFields
+from .lazy_fields import LazyFields, text_if_unread
 from .nat import NAT, translate, translation
 from .normalization import normalized
 from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
@@ -109,6 +109,9 @@ class Flow(LazyFields):
       ``nf_conntrack_timestamp`` were on when the entry was created.
 
     Flows compare equal if all their fields are equal; :attr:`key` identifies the entry.
+
+    A flow that was decoded gets the values of its fields when they are first read. Until then it
+    belongs to a private subclass: use :func:`isinstance`, not :class:`type`, to recognize a flow.
 
     On the wire: ``ctattr_type`` (linux/netfilter/nfnetlink_conntrack.h), written by
     ``ctnetlink_fill_info`` and ``ctnetlink_conntrack_event``.
@@ -321,7 +324,7 @@ class Flow(LazyFields):
         )
 
     def __str__(self) -> str:
-        return describe_flow(self)
+        return text_if_unread(self) or describe_flow(self)
 
     def validate(self) -> None:
         """Check that the two directions can belong to one entry.

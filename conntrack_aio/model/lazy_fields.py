@@ -16,27 +16,35 @@ The message was checked completely when it was decoded, so setting a field canno
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import attrs
-
-from ..function_builder import FunctionBuilder
-
-C = TypeVar("C")
 
 SetFields = Callable[[Any, bytes], None]
 """Sets the fields of a group from a message, and assigns the next class."""
 
 
+WriteLine = Callable[[Any, bytes], str | None]
+"""Returns the line of an object of which nothing was read, from its message.
+
+``None`` if the line has to be written from the object's fields."""
+
+
 class FieldReader:
-    """Sets the fields of the objects that are decoded from messages of one skeleton."""
+    """Reads the objects that are decoded from messages of one skeleton."""
 
-    __slots__ = ("set_often_read", "set_others", "start")
+    __slots__ = ("absent", "set_often_read", "set_others", "start", "write_json", "write_text")
 
+    absent: frozenset[str]
+    """The fields that are always absent, by the skeleton."""
     set_often_read: SetFields
     set_others: SetFields
     start: int
     """The offset of the first attribute in the bytes that an object keeps."""
+    write_json: WriteLine
+    """Writes an object as one line of JSON."""
+    write_text: WriteLine
+    """Writes an object as :class:`str` does."""
 
 
 class LazyFields:
@@ -73,6 +81,8 @@ class LazyClasses(NamedTuple):
 
 
 _classes: Final[dict[type, LazyClasses]] = {}
+unread_classes: Final[set[type]] = set()
+"""The subclasses of which no group is set: what their objects are is in their messages alone."""
 set_class: Final = vars(object)["__class__"].__set__
 """Assign the class of an object, also where ``__class__`` is a property."""
 
@@ -102,6 +112,34 @@ def own_class(obj: object) -> type[object]:
     return cls if classes is None else classes.complete
 
 
+def text_if_unread(obj: Any) -> str | None:
+    """Return the text of any object, written from its message, if nothing of it was read.
+
+    :returns: the text; ``None`` if it has to be written from the fields.
+    """
+    if type(obj) not in unread_classes:
+        return None
+    message = obj._message
+    if message is None:  # another thread has read it
+        return None
+    try:
+        text: str | None = obj._reader.write_text(obj, message)
+        return text
+    except AttributeError:  # a field that was set at once was deleted
+        return None
+
+
+def is_absent(obj: LazyFields, name: str) -> bool:
+    """Return whether a field is ``None``, without setting the fields of a new object.
+
+    :param obj: the object.
+    :param name: the name of the field, which is not set at once.
+    """
+    if type(obj) in unread_classes:
+        return name in obj._reader.absent  # pyright: ignore[reportPrivateUsage]
+    return getattr(obj, name) is None
+
+
 def make_lazy(cls: type, at_once: Sequence[str], often_read: Sequence[str]) -> None:
     """Make the subclasses of a class with lazy fields.
 
@@ -120,6 +158,7 @@ def make_lazy(cls: type, at_once: Sequence[str], often_read: Sequence[str]) -> N
         )
     classes = LazyClasses(tuple(at_once), tuple(often_read), tuple(others), unread, partly, cls)
     _classes.update(dict.fromkeys((unread, partly, cls), classes))
+    unread_classes.add(unread)
 
 
 def _subclass(cls: type, unset: dict[str, tuple[str, ...]]) -> type:
@@ -152,31 +191,36 @@ def _subclass(cls: type, unset: dict[str, tuple[str, ...]]) -> type:
         slot: Any = vars(cls)[name]
         members[slot_name(name)] = slot
         members[name] = property(
-            _compile_getter(name, slot, methods),
+            _getter(slot, methods),
             _after(complete, slot.__set__),
             _after(complete, slot.__delete__),
         )
     return type(cls.__name__, (cls,), members)
 
 
-def _compile_getter(name: str, slot: Any, methods: Sequence[str]) -> Callable[[Any], object]:
-    """Return the function that sets the fields of an object and returns the value of one.
+def _getter(slot: Any, methods: Sequence[str]) -> Callable[[Any], object]:
+    """Return the function that sets fields of an object, and returns the value of one.
 
-    :param name: the name of the field.
-    :param slot: its descriptor in the class.
+    :param slot: the descriptor of the field in the class.
     :param methods: which methods of the object's reader set it and other fields.
     """
-    builder = FunctionBuilder("get", "lazy field")
-    self = builder.parameter("self")
-    message = builder.let("message", "{self}._message", self=self)
-    # Another thread may have set the fields in the meantime.
-    with builder.block("if {message} is None", message=message):
-        builder.line("return {get}({self})", get=slot.__get__, self=self)
-    for method in methods:
-        set_fields = builder.attribute(self, "_reader", method)
-        builder.line("{set}({self}, {message})", set=set_fields, self=self, message=message)
-    builder.line("return {value}", value=builder.attribute(self, name))
-    return builder.build()
+    get_value: Callable[[object], object] = slot.__get__
+
+    # Another thread may have set the fields, and removed the message, in the meantime.
+    def get_often_read(self: LazyFields) -> object:
+        message = self._message  # pyright: ignore[reportPrivateUsage]
+        if message is not None:
+            self._reader.set_often_read(self, message)  # pyright: ignore[reportPrivateUsage]
+        return get_value(self)
+
+    def get_other(self: LazyFields) -> object:
+        message = self._message  # pyright: ignore[reportPrivateUsage]
+        if message is not None:
+            for method in methods:
+                getattr(self._reader, method)(self, message)  # pyright: ignore[reportPrivateUsage]
+        return get_value(self)
+
+    return get_often_read if tuple(methods) == ("set_often_read",) else get_other
 
 
 def _after(complete: Callable[[Any], None], change: Callable[..., None]) -> Callable[..., None]:

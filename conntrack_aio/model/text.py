@@ -10,6 +10,7 @@ the classes that use it.
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
@@ -23,6 +24,8 @@ from .tuples import (
     describe_address,
     describe_endpoint,
     describe_ends,
+    is_plain_inverse,
+    is_plain_tuple,
     protocol_name,
 )
 from .values import describe_value
@@ -121,11 +124,11 @@ def _flow(flow: FlowFields) -> str:
     parts = [protocol_name(orig.proto, "proto-")] if isinstance(orig, Tuple) else []
     state = _field(flow.protoinfo, "state")
     if state is not None:
-        parts.append(_state(state))
+        parts.append(describe_state(state))
     parts.append(_direction(orig))
     if not _is_inverse(flow):
         parts.append(f"(reply {_direction(flow.reply)})")
-    parts += _status(flow.status)
+    parts += status_parts(flow.status)
     parts += _extras(flow)
     return " ".join(parts)
 
@@ -135,7 +138,7 @@ def _field(holder: object, name: str) -> object:
     return getattr(holder, name, None) if is_message_class(type(holder)) else None
 
 
-def _state(state: object) -> str:
+def describe_state(state: object) -> str:
     if isinstance(state, IntEnum):
         return state.name
     return f"state-{state}" if type(state) is int else f"state={describe_value(state)}"
@@ -155,19 +158,26 @@ def _direction(tuple_: object) -> str:
 
 def _is_inverse(flow: FlowFields) -> bool:
     """Return whether the reply is the inverse of the original direction, without a zone."""
-    orig = flow.orig
+    orig, reply = flow.orig, flow.reply
     try:
-        return isinstance(orig, Tuple) and bool(flow.reply == orig.inverse)
+        if is_plain_tuple(orig) and is_plain_tuple(reply):
+            return is_plain_inverse(orig, reply)
+        return isinstance(orig, Tuple) and bool(reply == orig.inverse)
     except Exception:  # a tuple with invalid values has no inverse
         return False
 
 
-def _status(status: object) -> list[str]:
+def status_parts(status: object) -> list[str]:
     if status is None:
         return []
     number = _number(status)
     if number is None:
         return [f"status={describe_value(status)}"]
+    return [*_names_of_status(number)]
+
+
+@lru_cache(64)
+def _names_of_status(number: int) -> list[str]:
     status = Status(number)
     parts = [] if status & Status.SEEN_REPLY else ["[UNREPLIED]"]
     return parts + [f"[{bit.name}]" for bit in Status if bit & _SHOWN_STATUS & status]
@@ -184,7 +194,7 @@ def _extras(flow: FlowFields) -> list[str]:
             parts.append(f"mark={shown}")
     if flow.zone is not None:
         parts.append(f"zone={describe_value(flow.zone)}")
-    parts += _labels(flow.labels)
+    parts += label_parts(flow.labels)
     helper = flow.helper
     if is_message_class(type(helper)):
         name = _field(helper, "name")
@@ -215,7 +225,7 @@ def _number(value: object) -> int | None:
     return number if 0 <= number <= 0xFFFFFFFF else None
 
 
-def _labels(labels: object) -> list[str]:
+def label_parts(labels: object) -> list[str]:
     if labels is None:
         return []
     if type(labels) is not int or not 0 <= labels < 1 << 128:
@@ -327,16 +337,39 @@ def _event(event: EventFields, subject: object, timestamp: object) -> str:
         parts.append(f"in {netns or f'namespace {describe_value(event.nsid)}'}")
     if type(event.port_id) is not int or event.port_id:
         parts.append(f"portid={describe_value(event.port_id)}")
-    parts += _time("time", timestamp)
-    parts += _time("received", event.receive_timestamp)
+    parts += _time_parts("time", timestamp)
+    parts += _time_parts("received", event.receive_timestamp)
     return " ".join(parts)
 
 
-def _time(name: str, nanoseconds: object) -> list[str]:
+def _time_parts(name: str, nanoseconds: object) -> list[str]:
     if nanoseconds is None:
         return []
     try:
-        time = as_datetime(as_int(nanoseconds))
+        text = _time_text(as_int(nanoseconds))
     except Exception:
         return [f"{name}={describe_value(nanoseconds)}"]
-    return [] if time is None else [f"{name}={time:%Y-%m-%dT%H:%M:%S.%f}Z"]
+    return [f"{name}={text}"] if text else []
+
+
+def time_piece(nanoseconds: int) -> str:
+    """Return what :func:`describe_event` adds for the kernel's time of an event."""
+    text = _time_text(nanoseconds)
+    return f" time={text}" if text else ""
+
+
+def _time_text(nanoseconds: int) -> str:
+    """Return a time in nanoseconds since 1970; an empty text for one after the year 9999.
+
+    The text of a second is kept, because many events happen in it.
+    """
+    second, rest = divmod(nanoseconds, 1_000_000_000)
+    text = _second_text(second)
+    return f"{text}.{rest // 1000:06}Z" if text else ""
+
+
+@lru_cache(8)
+def _second_text(second: int) -> str:
+    """Return the text of a second since 1970, without a fraction."""
+    time = as_datetime(second * 1_000_000_000)
+    return "" if time is None else f"{time:%Y-%m-%dT%H:%M:%S}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from copy import copy
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from socket import AF_INET, AF_INET6
-from typing import Final
+from typing import Final, TypeGuard, cast
 
 from ..errors import EncodeError
 from ..plain import as_address, as_str, unmapped
 from ..uapi.nfnetlink_conntrack import CTA_IP, CTA_PROTO, CTA_TUPLE
+from .address_text import ipv4_texts, ipv6_texts_by_number
 from .declare import attribute, message, variants
 from .normalization import normalized, raw
 from .protocols import (
@@ -388,7 +389,7 @@ class Tuple:
             return describe_value(self)
 
 
-def is_plain_tuple(tuple_: object) -> bool:
+def is_plain_tuple(tuple_: object) -> TypeGuard[Tuple]:
     """Return whether the value is a tuple with plain values in range and addresses of one family.
 
     Look-ups check this first: most tuples are, and normalizing takes much longer.
@@ -409,6 +410,29 @@ def is_plain_tuple(tuple_: object) -> bool:
         and (id is None or (type(id) is int and 0 <= id <= 0xFFFF))
         and (type_ is None or (type(type_) is int and 0 <= type_ <= 0xFF))
         and (code is None or (type(code) is int and 0 <= code <= 0xFF))
+    )
+
+
+def is_plain_inverse(one: Tuple, other: Tuple) -> bool:
+    """Return whether a tuple equals the :attr:`~Tuple.inverse` of another.
+
+    Both must be plain tuples (:func:`is_plain_tuple`): comparing their values takes a fraction of
+    the time of creating the inverse.
+    """
+    icmp_type = one.icmp_type
+    if icmp_type is not None:
+        icmp_type = (ICMP_INVERSE if one.proto == ICMP else ICMPV6_INVERSE).get(icmp_type, -1)
+    return (
+        one.sport == other.dport
+        and one.dport == other.sport
+        and one.src.__int__() == other.dst.__int__()
+        and one.dst.__int__() == other.src.__int__()
+        and type(one.src) is type(other.src)
+        and one.proto == other.proto
+        and one.icmp_id == other.icmp_id
+        and icmp_type == other.icmp_type
+        and one.icmp_code == other.icmp_code
+        and other.zone is None
     )
 
 
@@ -435,8 +459,14 @@ def describe_ends(tuple_: Tuple) -> str:
 
 def describe_address(address: object) -> str:
     """Return the text of an address, and a description of any other value. Never raises."""
-    plain = type(address) in (IPv4Address, IPv6Address)
-    return str(address) if plain else describe_value(address)
+    cls = type(address)
+    if cls is not IPv4Address and cls is not IPv6Address:
+        return describe_value(address)
+    number = cast("IPAddress", address).__int__()
+    if type(number) is int and (cls is IPv4Address or _is_plain_ipv6(address)):
+        text: str = (ipv4_texts if cls is IPv4Address else ipv6_texts_by_number)[number]
+        return text
+    return str(address)
 
 
 def describe_endpoint(address: IPAddress, port: int | None) -> str:

@@ -231,7 +231,7 @@ class DecodingIterator(ItemIterator[T]):
             self._pending.append(datagram)
             return
         items: list[T | DecodeError] = []
-        errors = self._counters.decode_errors
+        errors, fallbacks = self._counters.decode_errors, self._counters.fallbacks
         try:
             self._decoder.read(
                 datagram, self._accepts_message, self._seq, items, self._counters, self._sample
@@ -245,5 +245,6 @@ class DecodingIterator(ItemIterator[T]):
         self._has_errors |= self._counters.decode_errors > errors
         selected = self._select_items(items)
         self._pending += selected
-        if selected and not self._has_errors:
+        # All fields of an object that the reference decoded are set, whatever the caller reads.
+        if selected and not self._has_errors and self._counters.fallbacks == fallbacks:
             self._sample = cast("T", selected[-1])

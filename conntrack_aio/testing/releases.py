@@ -130,10 +130,6 @@ EVENTS_AUTODETECT: Final = Feature((5, 19))
 """``nf_conntrack_events`` is 2 by default: an entry emits events if some socket was subscribed to
 conntrack events when the entry was created."""
 
-ONLY_UNDELIVERED_DYING: Final = Feature((5, 19))
-"""``GET_DYING`` lists only the entries whose destroy event could not be delivered, and
-``GET_UNCONFIRMED`` lists nothing."""
-
 FIXED_TIMEOUT_KEPT: Final = Feature((6, 1))
 """The kernel refuses to change the timeout of an entry with ``IPS_FIXED_TIMEOUT``."""
 

@@ -186,7 +186,7 @@ def test_reports_have_a_row_for_each_line() -> None:
     line = Line("ours", Spread(1.234, 1.2, 1234.5), "µs", ratio=Spread(2.0, 1.5, 12.345))
     report = Report({"kernel": "6.18"}, {}, ["x is left out"], [Figure("f", "title", [line])])
     text, page = as_text(report), as_markdown(report)
-    row = ["ours", "1.23 µs", "1.20 - 1,234", "2.00", "1.50 - 12.3", "", ""]
+    row = ["ours", "1.23 µs", "1.20 - 1,234", "2.00", "1.50 - 12.3", "", "", ""]
     assert f"| {' | '.join(row)} |" in page
     assert [cell for cell in row if cell] == [
         cell.strip() for cell in text.splitlines()[-1].split("  ") if cell.strip()

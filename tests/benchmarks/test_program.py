@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.report import describe_python
+
 ROOT = Path(__file__).parents[2]
 FIGURES = [
     *("dump", "mixed", "events", "create", "selected", "filtered"),
-    *("table", "scaling", "memory", "gaps", "processes"),
+    *("table", "scaling", "memory", "gaps", "processes", "output", "pythons"),
 ]
 COMPARED = FIGURES[:4]
 
@@ -50,6 +52,8 @@ def test_all_contenders_are_measured(report: Any, name: str) -> None:
     assert names[0] == "conntrack_aio"
     left_out = any(text.startswith("libnetfilter_conntrack") for text in report["missing"])
     assert ("libnetfilter_conntrack" in names) is not left_out
+    assert (others[0]["c_ratio"] is None) is left_out
+    assert floor["c_ratio"] is None
 
 
 @pytest.mark.parametrize(
@@ -114,6 +118,41 @@ def test_options_set_sizes_and_choose_figures(tmp_path: Path) -> None:
     assert "| floor | " in done.stdout
     (figure,) = json.loads(file.read_text())["figures"]
     assert figure["title"] == "stream 300 IPv4 TCP flows"
+
+
+def test_a_program_of_the_user_is_compared(tmp_path: Path) -> None:
+    program = tmp_path / "dumper"
+    program.write_text("#!/bin/sh\necho 300 flows: 5.25 µs\n")
+    program.chmod(0o755)
+    done = run("--only", "mixed", "--mixed", "300", "--json", "-", "--go", str(program))
+    assert done.returncode == 0, done.stderr
+    (figure,) = json.loads(done.stdout)["figures"]
+    (line,) = (each for each in figure["lines"] if each["name"] == "dumper (--go)")
+    assert line["value"]["median"] == pytest.approx(5.25)
+    assert line["ratio"]["median"] > 0
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [("echo broken >&2; exit 3", "dumper failed: broken"), ("echo done", "printed no number")],
+)
+def test_a_program_of_the_user_that_fails_is_reported(
+    tmp_path: Path, script: str, message: str
+) -> None:
+    program = tmp_path / "dumper"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    done = run("--only", "mixed", "--mixed", "300", "--go", str(program))
+    assert done.returncode == 1
+    assert message in done.stdout
+
+
+def test_several_pythons_are_compared() -> None:
+    done = run("--only", "pythons", "--python", sys.executable, "--python", "/bin/false")
+    assert done.returncode == 0, done.stderr
+    assert "dump: conntrack_aio, Python 1" in done.stdout
+    assert f"Python 1 is {describe_python()}." in done.stdout
+    assert "Python 2 is left out: /bin/false" in done.stdout
 
 
 def test_a_figure_whose_table_is_too_large_is_left_out() -> None:

@@ -15,6 +15,7 @@ from support.hexdumps import parse_hexdump
 from conntrack_aio.codec import decoder as decoders
 from conntrack_aio.codec.decoder import Datagram, Decoder, pack_seq
 from conntrack_aio.codec.json import from_dict, to_dict
+from conntrack_aio.codec.json_lines import to_json
 from conntrack_aio.codec.messages import (
     default_timeouts_of,
     expectation_of,
@@ -120,11 +121,26 @@ def layouts(data: bytes) -> None:
             one = decoder.one(first_message)
         except DecodeError as error:
             one = error
-        assert comparable([one]) == comparable(decode_by_reference(decoder, first_message, None))
+        alone = decode_by_reference(decoder, first_message, None)
+        if not isinstance(one, DecodeError):
+            lines(decoder.one(first_message), alone[0])
+        assert comparable([one]) == comparable(alone)
         break
     for item in expected[:4]:
         if not isinstance(item, DecodeError):
             roundtrip(item)
+
+
+def lines(new: Any, expected: Any) -> None:
+    """Check that an object is written from its message as the reference writes it.
+
+    :param new: the object, of which nothing was read.
+    :param expected: the same object, as the reference decodes it.
+    """
+    written = json.dumps(to_dict(expected))
+    assert to_json(new) == written
+    assert str(new) == str(expected)  # before its fields are read
+    assert to_json(expected) == written
 
 
 def _ends_with_error(items: Items) -> bool:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.captured import CAPTURED
 from support.codec_cases import TCP4_REPLY, flow
+from support.model_strategies import objects
 
-from conntrack_aio import Counters, EventType, FlowEvent, Helper, Status, TCPInfo
+from conntrack_aio import (
+    Counters,
+    EncodeError,
+    EventType,
+    Flow,
+    FlowEvent,
+    Helper,
+    Status,
+    TCPInfo,
+)
 from conntrack_aio.codec.messages import decode_event
+from conntrack_aio.model.tuples import is_plain_inverse
 from conntrack_aio.netlink import messages
 
 LINES = {
@@ -76,3 +92,20 @@ def test_the_text_has_only_the_fields_that_are_present(
     fields: dict[str, object], line: str
 ) -> None:
     assert str(flow(**fields)) == line
+
+
+@given(data=st.data())
+def test_a_reply_is_shown_unless_it_is_the_inverse(data: st.DataObject) -> None:
+    one = data.draw(objects(Flow))
+    choices = [one.reply]
+    with contextlib.suppress(EncodeError):
+        choices += [one.orig.inverse, attrs.evolve(one.orig.inverse, zone=5)]
+        choices.append(attrs.evolve(one.orig.inverse, src=one.orig.src))
+    reply = data.draw(st.sampled_from(choices))
+    try:
+        expected = bool(reply == one.orig.inverse)
+    except EncodeError:
+        expected = False
+    assert is_plain_inverse(one.orig, reply) is expected
+    one.reply = reply
+    assert ("(reply " in str(one)) is not expected

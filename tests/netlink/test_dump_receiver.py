@@ -135,6 +135,28 @@ async def test_a_limited_number_of_chunks_is_received_ahead(factory: ReceiverFac
     assert await read_entries(receiver) == list(range(1, 100))
 
 
+async def test_a_call_receives_more_chunks_while_calls_are_fast(factory: ReceiverFactory) -> None:
+    """Where each chunk takes long, as with a filter that few flows match, it is handed out soon."""
+    receiver = factory.create(send_entries(3))
+    assert await receiver.receive()
+    prefetcher = receiver._prefetcher
+    assert prefetcher is not None
+
+    def limits(duration: float) -> list[int]:
+        found: list[int] = []
+        for _ in range(6):
+            prefetcher._adapt_limit(duration)
+            found.append(prefetcher._limit)
+        return found
+
+    most, usual = dump_receiver.CHUNKS_PER_CALL, dump_receiver._CALL_TIME
+    assert limits(0.0)[-2:] == [most, most]
+    assert limits(usual) == [most] * 6
+    assert limits(3 * usual)[-2:] == [1, 1]
+    assert limits(usual) == [1] * 6
+    assert await read_entries(receiver) == [1, 2]
+
+
 async def test_chunks_before_a_failure_are_returned_first(factory: ReceiverFactory) -> None:
     def script(socket: FakeSocket, request: ReceivedRequest) -> None:
         socket.deliver(pack_entry(request, 0))

@@ -1,0 +1,324 @@
+"""Compile the functions that write an object as text, from the bytes of its message.
+
+The format of the text is that of :mod:`~conntrack_aio.model.text`, which writes the text where
+these functions return ``None``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from ipaddress import IPv6Address
+from typing import Any, Final
+
+from ..function_builder import BoundedMemo, Expression
+from ..model.address_text import ipv4_texts, ipv6_texts
+from ..model.events import FlowEvent
+from ..model.flow import Flow
+from ..model.lazy_fields import WriteLine
+from ..model.normalization import is_shared
+from ..model.protocols import ICMP, ICMPV6
+from ..model.text import describe_state, label_parts, status_parts, time_piece
+from ..model.tuples import ICMP_INVERSE, ICMPV6_INVERSE, protocol_name
+from .lazy_objects import LazyObject
+from .message_lines import Line, LineWriter
+from .reference import decode_surveyed
+from .scalars import Scalar
+from .schema import Schema
+from .skeleton import Found, Skeleton, survey
+
+_TEXTS: Final = 1 << 10
+"""The limit of a memo of texts."""
+
+_ICMP_FIELDS: Final = ("icmp_type", "icmp_code", "icmp_id")
+
+Values = Mapping[str, Found]
+"""The values of an object that are present in messages of a skeleton, by the names of fields."""
+
+
+def compile_text(obj: LazyObject) -> WriteLine:
+    """Return the function that writes an object as text, from messages of one skeleton."""
+    writer, cls = _TextWriter(obj), obj.schema.cls
+    if cls is Flow:
+        return writer.compile_flow()
+    return writer.compile_event() if cls is FlowEvent else _by_fields
+
+
+def _by_fields(obj: object, message: bytes) -> None:
+    """Leave the text to be written from the fields of the object."""
+
+
+def _values_of(schema: Schema[object], skeleton: Skeleton, offset: int) -> Values:
+    """Return the values of the object whose slots in a skeleton begin at ``offset``."""
+    found = {field.name: skeleton.values[offset + field.slot] for field in schema.fields}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _values_in(found: Found | None) -> Values:
+    """Return the values of an object that is a value itself; none if it is absent."""
+    inside = None if found is None else found.inside
+    return {} if inside is None else _values_of(inside.schema, inside, 0)
+
+
+def _scalar(found: Found) -> Scalar:
+    assert found.leaf.scalar is not None
+    return found.leaf.scalar
+
+
+def _protocols_of(found: list[Found]) -> set[int]:
+    """Return the protocols of attributes that only tuples of one protocol have."""
+    return {each.leaf.when[1] for each in found if each.leaf.when is not None}
+
+
+class _TextWriter:
+    """Writes the function."""
+
+    def __init__(self, obj: LazyObject) -> None:
+        self._obj = obj
+        self._writer = LineWriter(obj, "text")
+        self._builder = self._writer.builder
+
+    def compile_event(self) -> WriteLine:
+        """Return the function that writes an event."""
+        obj = self._obj
+        (inline,) = obj.schema.inlines
+        line = Line(f"{obj.header_values['type'].name:<7} ")  # type: ignore[attr-defined]
+        skeleton, at = obj.surveyed.skeleton, obj.offset
+        line.extend(self._flow(_values_of(inline.schema, skeleton, at + inline.offset)))
+        header = obj.header_fields["port_id"]
+        assert header.scalar.memo is not None
+        assert header.scalar.size is not None
+        raw = self._writer.raw.unpack(header.offset, header.scalar.size, header.scalar.code)
+        number = self._builder.expression("{memo}[{raw}]", memo=header.scalar.memo, raw=raw)
+        line.add(self._unless_zero(" portid=%s", number))
+        timestamp = _values_of(obj.schema, skeleton, at).get("timestamp")
+        if timestamp is not None:
+            line.add(self._builder.call(time_piece, self._raw(timestamp)))
+        return self._writer.build(line)
+
+    def compile_flow(self) -> WriteLine:
+        """Return the function that writes a flow."""
+        obj = self._obj
+        values = _values_of(obj.schema, obj.surveyed.skeleton, obj.offset)
+        return self._writer.build(self._flow(values))
+
+    def _flow(self, values: Values) -> Line:
+        orig, reply = values["orig"], values["reply"]
+        line = Line(self._looked_up(_prefixed_protocols, _values_in(orig)["proto"]))
+        if "protoinfo" in values:
+            line.extend(self._state(values["protoinfo"]))
+        line.add(" ")
+        line.extend(self._direction(_values_in(orig)))
+        self._add_reply(line, _values_in(orig), _values_in(reply))
+        if "status" in values:
+            line.add(self._looked_up(_statuses, values["status"]))
+        if "timeout" in values:
+            line.add(" timeout=", self._raw(values["timeout"]))
+        if "mark" in values:
+            line.add(self._unless_zero(" mark=%#x", self._raw(values["mark"])))
+        if "zone" in values:
+            line.add(" zone=", self._raw(values["zone"]))
+        if "labels" in values:
+            labels = values["labels"]
+            line.add(self._looked_up(_labels_of(_scalar(labels)), labels))
+        name = _values_in(values.get("helper")).get("name")
+        if name is not None:
+            memo = _scalar(name).memo
+            assert memo is not None
+            line.add(" helper=", self._looked_up(memo, name))
+        if "master" in values:
+            line.add(" master=(")
+            line.extend(self._tuple(_values_in(values["master"])))
+            line.add(")")
+        counters = [_values_in(values.get(f"counters_{each}")) for each in ("orig", "reply")]
+        for each in ("packets", "bytes"):
+            self._add_counts(line, each, [values.get(each) for values in counters])
+        return line
+
+    def _state(self, protoinfo: Found) -> Line:
+        assert protoinfo.inside is not None
+        schema = protoinfo.inside.schema
+        if is_shared(schema.cls):
+            return Line(self._looked_up(_shared_states(schema), protoinfo))
+        state = _values_in(protoinfo).get("state")
+        if state is None:
+            return Line()
+        return Line(self._looked_up(_states_of(_scalar(state)), state))
+
+    def _direction(self, values: Values) -> Line:
+        proto = self._raw(values["proto"])
+        protocols = _protocols_of([values[name] for name in _ICMP_FIELDS if name in values])
+        if protocols:
+            # The kernel sends these attributes with their own protocol alone.
+            for each in protocols:
+                self._writer.require(
+                    self._builder.expression("{proto} == {each}", proto=proto, each=each)
+                )
+            line = Line(self._address(values["src"]), " -> ", self._address(values["dst"]))
+            for name in _ICMP_FIELDS:
+                value = self._raw(values[name]) if name in values else "None"
+                line.add(f" {name.removeprefix('icmp_')}=", value)
+        else:
+            self._writer.require(
+                self._builder.expression("{proto} not in {icmp}", proto=proto, icmp=_ICMP)
+            )
+            line = self._ends(values)
+        if "zone" in values:
+            line.add(" zone=", self._raw(values["zone"]))
+        return line
+
+    def _ends(self, values: Values) -> Line:
+        line = self._endpoint(values["src"], values.get("sport"))
+        line.add(" -> ")
+        line.extend(self._endpoint(values["dst"], values.get("dport")))
+        return line
+
+    def _endpoint(self, address: Found, port: Found | None) -> Line:
+        if port is None:
+            return Line(self._address(address))
+        if _scalar(address).types == (IPv6Address,):
+            return Line("[", self._address(address), "]:", self._raw(port))
+        return Line(self._address(address), ":", self._raw(port))
+
+    def _tuple(self, values: Values) -> Line:
+        """Return what :class:`str` returns for a tuple."""
+        line = Line(self._looked_up(_protocols, values["proto"]), " ")
+        line.extend(self._ends(values))
+        if "icmp_type" in values:
+            for name in _ICMP_FIELDS:
+                value = self._raw(values[name]) if name in values else "None"
+                line.add(f" {name.removeprefix('icmp_')} ", value)
+        if "zone" in values:
+            line.add(" zone ", self._raw(values["zone"]))
+        return line
+
+    def _add_reply(self, line: Line, orig: Values, reply: Values) -> None:
+        """Add the reply direction, unless it is the inverse of the original direction."""
+        shown = Line(" (reply ")
+        shown.extend(self._direction(reply))
+        shown.add(")")
+        inverse = self._is_inverse(orig, reply)
+        if inverse is None:
+            line.extend(shown)
+            return
+        line.add(
+            self._builder.expression(
+                "{empty} if {inverse} else {shown}",
+                empty="",
+                inverse=inverse,
+                shown=shown.expression(self._builder),
+            )
+        )
+
+    def _is_inverse(self, orig: Values, reply: Values) -> Expression | None:
+        """Return the condition under which a tuple is the inverse; ``None`` if it never is."""
+        names = {
+            "src": "dst",
+            "dst": "src",
+            "proto": "proto",
+            "sport": "dport",
+            "dport": "sport",
+            "icmp_id": "icmp_id",
+            "icmp_type": "icmp_type",
+            "icmp_code": "icmp_code",
+        }
+        if "zone" in reply or {names[name] for name in orig if name != "zone"} != {*reply}:
+            return None
+        if orig["src"].leaf.wire != reply["src"].leaf.wire:
+            return None
+        equal: list[Expression] = []
+        for name, other in names.items():
+            if name in reply:
+                expected = self._raw(orig[other])
+                if name == "icmp_type":
+                    expected = self._inverse_type(orig[name])
+                equal.append(
+                    self._builder.expression("{a} == {b}", a=self._raw(reply[name]), b=expected)
+                )
+        return self._builder.join("and", equal)
+
+    def _inverse_type(self, icmp_type: Found) -> Expression:
+        """Return the ICMP type of replies; ``None`` if there is none.
+
+        :meth:`_direction` requires the protocol of the attribute.
+        """
+        assert icmp_type.leaf.when is not None
+        inverse = ICMP_INVERSE if icmp_type.leaf.when[1] == ICMP else ICMPV6_INVERSE
+        return self._builder.expression(
+            "{inverse}.get({type})", inverse=inverse, type=self._raw(icmp_type)
+        )
+
+    def _add_counts(self, line: Line, name: str, both: list[Found | None]) -> None:
+        """Add the counters of both directions, if one of them is present."""
+        if both != [None, None]:
+            orig, reply = [Line() if each is None else Line(self._raw(each)) for each in both]
+            line.add(f" {name}=")
+            line.extend(orig)
+            line.add("/")
+            line.extend(reply)
+
+    # -- values -----------------------------------------------------------------------------
+
+    def _raw(self, found: Found) -> Expression:
+        scalar, size = found.leaf.scalar, found.end - found.start
+        return self._writer.raw.unpack(found.start, size, None if scalar is None else scalar.code)
+
+    def _looked_up(self, memo: BoundedMemo, found: Found) -> Expression:
+        raw = self._raw(found)
+        return self._builder.expression("{memo}[{raw}]", memo=memo, raw=raw)
+
+    def _address(self, found: Found) -> Expression:
+        is_ipv6 = _scalar(found).types == (IPv6Address,)
+        return self._looked_up(ipv6_texts if is_ipv6 else ipv4_texts, found)
+
+    def _unless_zero(self, format: str, number: Expression) -> Expression:
+        """Return a formatted number, and an empty text for 0."""
+        return self._builder.expression(
+            "{format} % {number} if {number} else {empty}", format=format, number=number, empty=""
+        )
+
+
+# Memos of texts, by raw values. A text that begins with a space may be empty.
+
+_ICMP: Final = frozenset({ICMP, ICMPV6})
+
+
+def _memo(write: Callable[[Any], str]) -> BoundedMemo:
+    return BoundedMemo(_TEXTS, write)
+
+
+def _joined(parts: list[str]) -> str:
+    return "".join([f" {part}" for part in parts])
+
+
+_protocols: Final = _memo(lambda raw: protocol_name(raw, ""))
+_prefixed_protocols: Final = _memo(lambda raw: protocol_name(raw, "proto-"))
+_statuses: Final = _memo(lambda raw: _joined(status_parts(raw)))
+
+
+@cache
+def _labels_of(scalar: Scalar) -> BoundedMemo:
+    """Return the memo of the texts of labels."""
+    return _memo(lambda raw: _joined(label_parts(_value_of(scalar, raw))))
+
+
+@cache
+def _states_of(scalar: Scalar) -> BoundedMemo:
+    """Return the memo of the texts of states."""
+    return _memo(lambda raw: f" {describe_state(_value_of(scalar, raw))}")
+
+
+def _value_of(scalar: Scalar, raw: object) -> object:
+    return raw if scalar.memo is None else scalar.memo[raw]
+
+
+@cache
+def _shared_states(schema: Schema[object]) -> BoundedMemo:
+    """Return the memo of the states of objects of a shared class, by the bytes of their nests."""
+
+    def write(nest: bytes) -> str:
+        obj = decode_surveyed(survey(schema.cls, nest, 0, len(nest)), nest, {})
+        state = getattr(obj, "state", None)
+        return "" if state is None else f" {describe_state(state)}"
+
+    return _memo(write)
