@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 
+from ..codec.raw_values import RawValues
 from ..codec.skeleton import Found, Skeleton, Survey
 from ..function_builder import Expression, FunctionBuilder
 from ..netlink.attributes import HEADER, walk
@@ -75,32 +76,6 @@ def find_attributes(surveyed: Survey, record: bytes) -> dict[str, Attribute] | N
 # -- keys ---------------------------------------------------------------------------------------
 
 
-class _RawValues:
-    """Unpacks values of a record into variables."""
-
-    def __init__(self, builder: FunctionBuilder) -> None:
-        self.builder = builder
-        self._raw: dict[int, tuple[str, int, Expression]] = {}
-        """The format, the size and the variable of each value, by its offset."""
-
-    def unpack(self, found: Found, format: str | None = None) -> Expression:
-        """Return the variable of a value: its bytes, unless there is a format."""
-        if found.start not in self._raw:
-            size = found.end - found.start
-            self._raw[found.start] = (format or f"{size}s", size, self.builder.local("raw"))
-        return self._raw[found.start][2]
-
-    def write(self, record: Expression, size: int) -> None:
-        """Write the line that unpacks the values, before all other lines."""
-        parts, at, variables = ["!"], 0, list[Expression]()
-        for start, (format, length, variable) in sorted(self._raw.items()):
-            parts += [f"{start - at}x", format]
-            variables.append(variable)
-            at = start + length
-        unpack = Struct("".join([*parts, f"{size - at}x"])).unpack
-        self.builder.first_line("({raw}) = {f}({m})", raw=variables, f=unpack, m=record)
-
-
 _OPPOSITES: Final = {"src": "dst", "dst": "src", "sport": "dport", "dport": "sport"}
 _ICMP: Final = ("icmp_id", "icmp_type", "icmp_code")
 _NO_ICMP: Final = bytes(4)
@@ -110,10 +85,12 @@ _ZONE_0: Final = bytes(2)
 class _RawTuple:
     """The bytes of the fields of a tuple."""
 
-    def __init__(self, raw: _RawValues, values: Mapping[str, Found]) -> None:
+    def __init__(
+        self, builder: FunctionBuilder, raw: RawValues, values: Mapping[str, Found]
+    ) -> None:
         """Initialize from the values of the tuple, by their names."""
-        self._builder = raw.builder
-        self.fields = {name: raw.unpack(found) for name, found in values.items()}
+        self._builder = builder
+        self.fields = {name: _unpack(raw, found) for name, found in values.items()}
         self.address_size = values["src"].end - values["src"].start
 
     def key(self, zone: Expression | None) -> Expression:
@@ -152,12 +129,12 @@ def compile_keys(surveyed: Survey, size: int) -> ReadKeys | None:
     :param size: the bytes of a record.
     """
     builder = FunctionBuilder("keys", "record")
-    record, raw = builder.parameter("record"), _RawValues(builder)
-    keys = _RawKeys.find(raw, surveyed)
+    record, raw = builder.parameter("record"), RawValues(builder)
+    keys = _RawKeys.find(builder, raw, surveyed)
     if keys is None:
         return None
     keys.write_return(builder, lambda keys: keys)
-    raw.write(record, size)
+    _write_unpacking(builder, raw, record, size)
     return builder.build()
 
 
@@ -174,8 +151,8 @@ def compile_read(
     """
     builder = FunctionBuilder("read", "record")
     message, time = map(builder.parameter, ("message", "time"))
-    raw = _RawValues(builder)
-    keys = _RawKeys.find(raw, surveyed)
+    raw = RawValues(builder)
+    keys = _RawKeys.find(builder, raw, surveyed)
     if keys is None:
         return None
     record = builder.expression("{prefix} + {time}", prefix=prefix, time=time)
@@ -189,8 +166,21 @@ def compile_read(
     keys.write_return(
         builder, lambda keys: builder.expression("{record}, ({keys})", record=record, keys=keys)
     )
-    raw.write(message, size)
+    _write_unpacking(builder, raw, message, size)
     return builder.build()
+
+
+def _unpack(raw: RawValues, found: Found, format: str | None = None) -> Expression:
+    """Return the variable of a value: its bytes, unless there is a format."""
+    return raw.unpack(found.start, found.end - found.start, format)
+
+
+def _write_unpacking(
+    builder: FunctionBuilder, raw: RawValues, record: Expression, size: int
+) -> None:
+    """Write the line that unpacks the values of a record, before all other lines."""
+    unpack = raw.struct(0, size).unpack
+    builder.first_line("({raw}) = {f}({m})", raw=raw.variables, f=unpack, m=record)
 
 
 class _RawKeys(NamedTuple):
@@ -202,7 +192,7 @@ class _RawKeys(NamedTuple):
     id: Expression | None
 
     @classmethod
-    def find(cls, raw: _RawValues, surveyed: Survey) -> _RawKeys | None:
+    def find(cls, builder: FunctionBuilder, raw: RawValues, surveyed: Survey) -> _RawKeys | None:
         """Return the values of an entry; ``None`` if it lacks one that each entry has."""
         values = named_values(surveyed.skeleton)
         tuples: list[dict[str, Found]] = []
@@ -213,9 +203,9 @@ class _RawKeys(NamedTuple):
             tuples.append(named_values(found.inside))
             if not {"src", "dst", "proto"} <= tuples[-1].keys():
                 return None
-        zone = raw.unpack(values["zone"]) if "zone" in values else None
-        id = raw.unpack(values["id"], "I") if "id" in values else None
-        orig, reply = [_RawTuple(raw, each) for each in tuples]
+        zone = _unpack(raw, values["zone"]) if "zone" in values else None
+        id = _unpack(raw, values["id"], "I") if "id" in values else None
+        orig, reply = [_RawTuple(builder, raw, each) for each in tuples]
         return cls(orig, reply, zone, id)
 
     def write_return(

@@ -12,7 +12,7 @@ from fuzz import seeds
 from fuzz.mutation import Node, parse
 from support.effort import thorough_or_quick
 
-from conntrack_aio import DecodeError, EventType, Flow
+from conntrack_aio import DecodeError, EventType, Flow, json_lines, text_lines
 from conntrack_aio.codec.decoder import Decoder
 from conntrack_aio.model.events import FlowEvent
 from conntrack_aio.netlink.attributes import pack
@@ -95,6 +95,8 @@ def test_a_record_says_what_its_flow_says() -> None:
             count[type(state)] += 1
             assert formats.flow_of(state) == flow
             assert formats.new_flow(state) == flow
+            assert json_lines([formats.new_flow(state)]) == json_lines([flow])
+            assert text_lines([formats.new_flow(state)]) == text_lines([flow])
             assert formats.keys_of(state) == tuple_keys.keys_of(flow)
             for of_state in (
                 formats.id_of, formats.timeout_of, formats.is_dying, formats.has_labels
