@@ -33,7 +33,7 @@ _KEYWORDS: Final = frozenset(
 """The only words of a template that are neither placeholders nor attributes."""
 
 _TOKEN: Final = re.compile(
-    r"\{(?P<placeholder>[a-z_]+)\}|\.[A-Za-z_]+|(?P<word>[A-Za-z_]+)|:=|[ ,()\[\]=<>!&|*%]"
+    r"\{(?P<placeholder>[a-z_]+)\}|\.[A-Za-z_]+|(?P<word>[A-Za-z_]+)|:=|[ ,()\[\]=<>!&|*%+]"
 )
 
 _PLACEHOLDER: Final = re.compile(r"\{[a-z_]+\}")

@@ -365,6 +365,31 @@ def _fields_of(schema: Schema[object]) -> tuple[attrs.Attribute[object], ...]:
 # Lazy fields
 
 
+def make_reader(surveyed: Survey, size: int) -> FieldReader:
+    """Return a reader for objects with lazy fields that keep their whole message, of this size."""
+    obj = LazyObject(surveyed, surveyed.skeleton.schema, 0, {}, {}, 0, size)
+    return _ReaderCompiler(obj).reader()
+
+
+def compile_values(
+    surveyed: Survey, size: int, names: tuple[str, ...]
+) -> Callable[[bytes], tuple[Any, ...]]:
+    """Return a function that returns the values of some fields of a message's object.
+
+    :param surveyed: the survey of a message.
+    :param size: the bytes of a message.
+    :param names: the names of the fields.
+    """
+    writer = _Writer("values", surveyed, {})
+    builder, skeleton = writer.builder, surveyed.skeleton
+    message = builder.parameter("message")
+    found = writer.values(skeleton.schema, skeleton, 0, names)
+    builder.line("return {values}", values=[found[name] for name in names])
+    row, unpack = writer.raw.variables, writer.raw.struct(0, size).unpack
+    builder.first_line("({row}) = {unpack}({m})", row=row, unpack=unpack, m=message)
+    return builder.build()
+
+
 class _ReaderCompiler:
     """Compiles the functions that read the fields of one object, for messages of one skeleton."""
 
@@ -374,6 +399,7 @@ class _ReaderCompiler:
     def reader(self) -> FieldReader:
         """Return a reader whose functions are compiled when they are first called."""
         reader = FieldReader()
+        reader.start = self._obj.surveyed.start - self._obj.start
         classes = lazy_classes_of(self._obj.schema.cls)
 
         def set_often_read(obj: Any, message: bytes) -> None:

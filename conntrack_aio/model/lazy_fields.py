@@ -33,12 +33,14 @@ WriteLine = Callable[[Any, bytes], str | None]
 class FieldReader:
     """Reads the objects that are decoded from messages of one skeleton."""
 
-    __slots__ = ("absent", "set_often_read", "set_others", "write_json", "write_text")
+    __slots__ = ("absent", "set_often_read", "set_others", "start", "write_json", "write_text")
 
     absent: frozenset[str]
     """The fields that are always absent, by the skeleton."""
     set_often_read: SetFields
     set_others: SetFields
+    start: int
+    """The offset of the first attribute in the bytes that an object keeps."""
     write_json: WriteLine
     """Writes an object as one line of JSON."""
     write_text: WriteLine

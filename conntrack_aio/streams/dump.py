@@ -261,6 +261,7 @@ class Dump(DecodingIterator[T]):
         self._finish()
 
     def _finish(self) -> None:
+        self._sample = None
         self._receiver.close()
         if not self._finished:
             self._finished = True

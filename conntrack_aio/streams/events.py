@@ -391,6 +391,7 @@ class EventStream(DecodingIterator[E]):
         Call it in the event loop's thread.
         """
         if not self._socket.closed:
+            self._sample = None
             self._pending.clear()
             self._received.clear()
             self._unnamed.clear()

@@ -18,12 +18,12 @@ import attrs
 
 from ..errors import ConntrackError
 from ..eventloop import wake
-from ..model.flow import Flow
 from ..model.table import Cause, Change, ChangeType
 from ..netlink.owner import Owner
 from ..streams.iterators import ItemIterator
 from .entry_index import EntryIndex
-from .merging import changed_fields
+from .states import State
+from .tuple_keys import Key
 
 _BATCH_SIZE: Final = 40
 """Changes in a batch, at most."""
@@ -36,10 +36,10 @@ _ENTRIES_PER_TURN: Final = 256
 class _PendingChange:
     """A change of one entry that its reader has not got yet."""
 
-    before: Flow | None
+    before: State | None
     """The state that the reader got last; ``None`` if it got none."""
     cause: Cause
-    final: Flow | None = None
+    final: State | None = None
     """The last state of the entry, if it was removed. Another entry may have its tuple by now."""
     ended_by: Cause | None = None
     """Why the table removed that entry."""
@@ -54,7 +54,7 @@ class PendingChanges:
         """Entries that existed when the reader started, and that it has not got yet."""
         # An OrderedDict: taking the first item of a dict again and again would scan the slots of
         # all items that were taken before.
-        self._changes: OrderedDict[int, _PendingChange] = OrderedDict()
+        self._changes: OrderedDict[Key, _PendingChange] = OrderedDict()
         self._wake_up: anyio.Event | None = None
         self.undelivered: deque[Change | ConntrackError] = deque()
         """Changes that the iterator has taken and not handed out: the second change of an entry."""
@@ -71,7 +71,7 @@ class PendingChanges:
         self.undelivered.clear()
 
     def record_change(
-        self, key: int, before: Flow | None, final: Flow | None, cause: Cause, /
+        self, key: Key, before: State | None, final: State | None, cause: Cause, /
     ) -> None:
         """Record a change of an entry; see :meth:`.ChangeReader.record_change`."""
         if key in self._initial:
@@ -109,22 +109,25 @@ class PendingChanges:
             yield from self._changes_of(*self._changes.popitem(last=False))
             return
         key, _ = self._initial.popitem()
-        flow = self._entries.get(key)
-        assert flow is not None
-        yield Change(ChangeType.ADDED, flow, Cause.PRESENT)
+        state = self._entries.get(key)
+        assert state is not None
+        yield Change(ChangeType.ADDED, self._entries.states.new_flow(state), Cause.PRESENT)
 
-    def _changes_of(self, key: int, change: _PendingChange) -> Iterator[Change]:
-        before, flow = change.before, self._entries.get(key)
+    def _changes_of(self, key: Key, change: _PendingChange) -> Iterator[Change]:
+        states, before, state = self._entries.states, change.before, self._entries.get(key)
+        known = None if before is None else states.new_flow(before)
         if change.final is not None:
             assert change.ended_by is not None
-            yield Change(ChangeType.REMOVED, change.final, change.ended_by, before)
+            final = states.new_flow(change.final)
+            yield Change(ChangeType.REMOVED, final, change.ended_by, known)
             before = None
-        if flow is None:
+        if state is None:
             return
         if before is None:
-            yield Change(ChangeType.ADDED, flow, change.cause)
-        elif fields := changed_fields(before, flow):
-            yield Change(ChangeType.CHANGED, flow, change.cause, before, fields)
+            yield Change(ChangeType.ADDED, states.new_flow(state), change.cause)
+        elif fields := states.changed_fields(before, state):
+            flow = states.new_flow(state)
+            yield Change(ChangeType.CHANGED, flow, change.cause, known, fields)
 
 
 class Changes(ItemIterator[Change]):

@@ -12,7 +12,8 @@ from typing import Final
 
 import attrs
 
-from ..model.flow import Flow
+from .states import State
+from .tuple_keys import Key
 
 MAX_DISCREPANCIES: Final = 256
 """Discrepancies that are recorded at a time. One is enough to show that events are missing."""
@@ -22,7 +23,7 @@ MAX_DISCREPANCIES: Final = 256
 class Discrepancy:
     """A difference that a dump or a look-up found, and that no event has reported yet."""
 
-    flow: Flow
+    state: State
     """The entry as it is in the kernel, or as it was known last."""
     found_at: float
     """When it was found, in the seconds of :attr:`Mirror.now`."""
@@ -38,13 +39,13 @@ class Discrepancy:
     (``ctnetlink_dump_table``). A look-up makes the kernel report it."""
 
 
-class Discrepancies(dict[int, Discrepancy]):
+class Discrepancies(dict[Key, Discrepancy]):
     """Discrepancies by the key of the entry's original tuple."""
 
     def record(
         self,
-        key: int,
-        flow: Flow,
+        key: Key,
+        state: State,
         now: float,
         *,
         event_expected: bool,
@@ -57,14 +58,14 @@ class Discrepancies(dict[int, Discrepancy]):
         """
         if (event_expected or confirmed) and len(self) < MAX_DISCREPANCIES:
             self[key] = Discrepancy(
-                flow, now, event_expected, missing, handed_out=confirmed, confirmed=confirmed
+                state, now, event_expected, missing, handed_out=confirmed, confirmed=confirmed
             )
 
-    def take_missing(self) -> dict[int, Flow]:
+    def take_missing(self) -> dict[Key, State]:
         """Return the missing entries that must be looked up, each only once."""
-        found: dict[int, Flow] = {}
+        found: dict[Key, State] = {}
         for key, discrepancy in self.items():
             if discrepancy.missing and not (discrepancy.confirmed or discrepancy.handed_out):
                 discrepancy.handed_out = True
-                found[key] = discrepancy.flow
+                found[key] = discrepancy.state
         return found

@@ -17,6 +17,8 @@ from .failures import is_temporary
 from .kernel_table import KernelTable
 from .mirror import Mirror
 from .reconciliation_requests import ReconciliationRequests
+from .states import State
+from .tuple_keys import Key
 from .waiters import Waiters
 
 _LOOK_UPS_PER_CALL: Final = 256
@@ -58,7 +60,7 @@ class EventFollower:
         self._read_position: int | None = None
         """The position in the event stream at the time of the last dump or look-up. Events after
         it are newer than what was read."""
-        self._to_verify: dict[int, Flow] = {}
+        self._to_verify: dict[Key, State] = {}
         """Entries to look up because their timeout has expired, or because a dump lacked them."""
         self._waiting: anyio.CancelScope | None = None
         """The scope in which the task waits for more events."""
@@ -76,7 +78,7 @@ class EventFollower:
         """Return whether all events are applied that were queued before a stream position."""
         return not self.applying and self._kernel_table.stream.has_passed(position)
 
-    def verify_later(self, entries: dict[int, Flow]) -> None:
+    def verify_later(self, entries: dict[Key, State]) -> None:
         """Have the task look up whether these entries still exist.
 
         :param entries: entries of :meth:`Mirror.overdue` or :meth:`Mirror.missing_entries`.
@@ -112,8 +114,7 @@ class EventFollower:
             self.applying = True
             if batch:
                 self._mirror.now = time.monotonic()
-            for event in batch:
-                self._mirror.apply(event)
+            self._mirror.apply_all(batch)
             if self._mirror.unresolved or self._to_verify:
                 await self._look_up()
             self.applying = False
@@ -149,12 +150,13 @@ class EventFollower:
         self.record_read()
 
     async def _look_up_each(
-        self, flows: Mapping[int, Flow], apply: Callable[[int, Flow | None], None]
+        self, states: Mapping[Key, State], apply: Callable[[Key, Flow | None], None]
     ) -> None:
-        remaining = iter(flows.items())
+        remaining, flow_of = iter(states.items()), self._mirror.states.flow_of
         # Some at a time, so that requests of other tasks get their turn.
         while batch := dict(islice(remaining, _LOOK_UPS_PER_CALL)):
-            found = await self._kernel_table.look_up(batch)
+            flows = {key: flow_of(state) for key, state in batch.items()}
+            found = await self._kernel_table.look_up(flows)
             self._statistics.looked_up += len(found)
             for key, flow in found.items():
                 apply(key, flow)

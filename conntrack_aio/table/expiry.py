@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Final
 
-from ..model.flow import Flow
 from .entry_index import EntryIndex
+from .states import State
+from .tuple_keys import Key
 
 _ENTRIES_PER_SCAN: Final = 2048
 """Entries whose timeout one call examines, which takes less than a millisecond."""
@@ -23,9 +24,10 @@ class ExpiryScan:
 
     def __init__(self, entries: EntryIndex) -> None:
         self._entries = entries
-        self.refreshed_at: Final[dict[int, float]] = {}
-        """When each entry was last read or reported, in seconds. Its timeout counts from then."""
-        self._remaining: list[int] = []
+        self.refreshed_at: Final[dict[Key, float]] = {}
+        """When each entry whose state is a flow was last read or reported, in seconds. Its timeout
+        counts from then. Records have this time themselves."""
+        self._remaining: list[Key] = []
         """The keys of the entries that this round has not examined yet."""
 
     def clear(self) -> None:
@@ -35,9 +37,9 @@ class ExpiryScan:
 
     def start_round(self) -> None:
         """Start a new round with all entries."""
-        self._remaining = list(self.refreshed_at)
+        self._remaining = list(self._entries.keys)
 
-    def overdue(self, now: float, limit: int, excluded: Container[int]) -> dict[int, Flow]:
+    def overdue(self, now: float, limit: int, excluded: Container[Key]) -> dict[Key, State]:
         """Examine the next entries of the round, and return those whose timeout has expired.
 
         :param now: the present time, in the seconds of :attr:`refreshed_at`.
@@ -46,17 +48,23 @@ class ExpiryScan:
         """
         if not self._remaining:
             self.start_round()
-        found: dict[int, Flow] = {}
+        found: dict[Key, State] = {}
+        states, get = self._entries.states, self._entries.get
         for _ in range(min(_ENTRIES_PER_SCAN, len(self._remaining))):
             key = self._remaining.pop()
-            refreshed_at = self.refreshed_at.get(key)
-            if refreshed_at is None or key in excluded:
+            state = get(key)
+            if state is None or key in excluded:
                 continue
-            flow = self._entries.get(key)
-            assert flow is not None
-            timeout = _WITHOUT_TIMEOUT if flow.timeout is None else flow.timeout
-            if refreshed_at + timeout + _ROUNDING < now:
-                found[key] = flow
+            timeout = states.timeout_of(state)
+            lifetime = (_WITHOUT_TIMEOUT if timeout is None else timeout) + _ROUNDING
+            if self.time_of(key, state) + lifetime < now:
+                found[key] = state
                 if len(found) == limit:
                     break
         return found
+
+    def time_of(self, key: Key, state: State) -> float:
+        """Return when an entry was last read or reported."""
+        if isinstance(state, bytes):
+            return self._entries.states.time_of(state)
+        return self.refreshed_at[key]

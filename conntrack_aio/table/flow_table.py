@@ -20,6 +20,7 @@ from ..codec.requests.common import as_argument
 from ..error_chains import clear_frames, copy_to_raise
 from ..errors import ConntrackError, EncodeError
 from ..model.flow import Flow
+from ..model.nat import translate
 from ..model.table import FlowTableStatistics, TableMode
 from ..model.tuples import Tuple
 from ..model.values import describe_value
@@ -29,6 +30,7 @@ from .kernel_table import KernelTable
 from .merging import may_be_same_entry
 from .mirror import Mirror
 from .reconciler import Interval
+from .states import State
 from .synchronizer import Synchronizer
 from .tasks import TableTasks
 from .tuple_keys import plain_tuple, plain_zone
@@ -45,9 +47,9 @@ class FlowTable(AsyncResource):
     table does it when it is opened, after events were lost, at the interval ``reconcile``, and when
     :meth:`reconcile` is called.
 
-    The flows are as the kernel last reported them. Do not change them: an entry that changes gets
-    another object. Timeouts, counters and timestamps are those of the last reconciliation or of the
-    last event that had them, which few events do.
+    The flows are as the kernel last reported them. Each look-up returns new objects, which belong
+    to the program: no later change of the entry changes them. Timeouts, counters and timestamps are
+    those of the last reconciliation or of the last event that had them, which few events do.
 
     A shortage of file descriptors, threads or memory, or a missing reply, does not end the table.
     The table retries until the shortage is over, and is :attr:`behind` until then. A missing
@@ -85,6 +87,7 @@ class FlowTable(AsyncResource):
         self._prepare = prepare
         self._mirror = Mirror(predicate)
         self._entries = self._mirror.entries
+        self._new_flow = self._mirror.states.new_flow
         self._synchronizer = Synchronizer(
             kernel_table, self._mirror, reconcile, self._check, constant_match=constant_match
         )
@@ -108,7 +111,8 @@ class FlowTable(AsyncResource):
         """
         self._check()
         tuple = plain_tuple(tuple)
-        return self._entries.by_orig(tuple, _zone_of(tuple, zone))
+        state = self._entries.by_orig(tuple, _zone_of(tuple, zone))
+        return None if state is None else self._new_flow(state)
 
     def by_reply(self, tuple: Tuple, *, zone: int | None = None) -> Flow | None:
         """Return the entry with this reply tuple, or ``None``.
@@ -117,7 +121,8 @@ class FlowTable(AsyncResource):
         """
         self._check()
         tuple = plain_tuple(tuple)
-        return self._entries.by_reply(tuple, _zone_of(tuple, zone))
+        state = self._entries.by_reply(tuple, _zone_of(tuple, zone))
+        return None if state is None else self._new_flow(state)
 
     def get(self, tuple: Tuple, *, zone: int | None = None) -> Flow | None:
         """Return the entry with this tuple in either direction, or ``None``.
@@ -130,11 +135,12 @@ class FlowTable(AsyncResource):
         """
         self._check()
         tuple = plain_tuple(tuple)
-        return self._get(tuple, _zone_of(tuple, zone))
+        state = self._get(tuple, _zone_of(tuple, zone))
+        return None if state is None else self._new_flow(state)
 
-    def _get(self, tuple: Tuple, zone: int) -> Flow | None:
-        found = self._entries.by_orig(tuple, zone)
-        return self._entries.by_reply(tuple, zone) if found is None else found
+    def _get(self, tuple: Tuple, zone: int) -> State | None:
+        state = self._entries.by_orig(tuple, zone)
+        return self._entries.by_reply(tuple, zone) if state is None else state
 
     def by_id(self, id: int) -> list[Flow]:
         """Return the entries with this :attr:`Flow.id`.
@@ -148,7 +154,7 @@ class FlowTable(AsyncResource):
             number = as_int(id)
         except TypeError:
             raise TypeError(f"id must be a number; got {describe_value(id)}") from None
-        return self._entries.by_id(number)
+        return [self._new_flow(state) for state in self._entries.by_id(number)]
 
     def find(self, packet: Tuple, *, zone: int | None = None) -> Flow | None:
         """Return the entry that a packet belongs to, or ``None``.
@@ -162,8 +168,11 @@ class FlowTable(AsyncResource):
 
         Raises what :meth:`by_orig` raises.
         """
+        state = self._find(plain_tuple(packet), zone)
+        return None if state is None else self._new_flow(state)
+
+    def _find(self, packet: Tuple, zone: int | None) -> State | None:
         self._check()
-        packet = plain_tuple(packet)
         number = _zone_of(packet, zone)
         found = self._get(packet, number)
         if found is None:
@@ -182,8 +191,9 @@ class FlowTable(AsyncResource):
             translation the addresses and ports are the same. ``None`` if the packet belongs to no
             entry.
         """
-        flow = self.find(packet, zone=zone)
-        return None if flow is None else flow.translate(packet)
+        packet = plain_tuple(packet)
+        state = self._find(packet, zone)
+        return None if state is None else translate(*self._mirror.states.ends_of(state), packet)
 
     def __len__(self) -> int:
         """Return the number of entries."""
@@ -193,7 +203,7 @@ class FlowTable(AsyncResource):
     def __iter__(self) -> Iterator[Flow]:
         """Iterate over a snapshot of the entries. Later changes do not affect the iterator."""
         self._check()
-        return iter(tuple(self._entries.flows))
+        return self._entries.flows
 
     def __contains__(self, item: object) -> bool:
         """Return whether an entry has this tuple, or is the entry of this flow.
@@ -213,7 +223,7 @@ class FlowTable(AsyncResource):
             stored = self._entries.by_orig(orig, _zone_of(orig, zone))
         except (EncodeError, TypeError):
             return False
-        return stored is not None and may_be_same_entry(stored, item)
+        return stored is not None and may_be_same_entry(self._new_flow(stored), item)
 
     # -- state ------------------------------------------------------------------------------
 

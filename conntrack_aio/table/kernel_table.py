@@ -32,7 +32,7 @@ from ..streams.dump import Dump
 from ..streams.events import EventStream
 from ..streams.subscription import EventSelection, StreamOptions
 from ..uapi.nfnetlink import NFNLGRP
-from .tuple_keys import orig_key
+from .tuple_keys import Key, orig_key
 
 _GROUPS: Final = (
     NFNLGRP.CONNTRACK_NEW,
@@ -158,7 +158,7 @@ class KernelTable:
         with shortages_as_resource_exhausted("dump the table"):
             return await dump.receive_batch()
 
-    async def look_up(self, flows: Mapping[int, Flow]) -> dict[int, Flow | None]:
+    async def look_up(self, flows: Mapping[Key, Flow]) -> dict[Key, Flow | None]:
         """Look up the entries with the original tuples of these flows.
 
         :param flows: flows by the key of their original tuple.
@@ -183,9 +183,9 @@ class KernelTable:
         return found
 
     async def _request_each(
-        self, flows: Mapping[int, Flow], request_for: Callable[[Flow], Request]
-    ) -> dict[int, Flow | None]:
-        to_send: dict[int, Request] = {}
+        self, flows: Mapping[Key, Flow], request_for: Callable[[Flow], Request]
+    ) -> dict[Key, Flow | None]:
+        to_send: dict[Key, Request] = {}
         for key, flow in flows.items():
             try:
                 to_send[key] = request_for(flow)

@@ -1,6 +1,7 @@
 """Merge what dumps and events report of an entry into one flow, and compare two states of an entry.
 
 - A flow is not changed once it is in the live table. Programs may keep the flows that they got.
+- :mod:`.states` does the same with the bytes of most entries, without creating flows.
 - An event has only some attributes of an entry. An absent attribute means "not reported", except
   the helper: ctnetlink reports the helper in every update of an entry that has one.
 """
@@ -74,33 +75,19 @@ def same_entry(one: Flow, other: Flow) -> bool:
     return may_be_same_entry(one, other) and (one.reply is other.reply or one.reply == other.reply)
 
 
-def merge_update(known: Flow, update: Flow) -> tuple[str, ...]:
+def merge_update(known: Flow, update: Flow) -> None:
     """Complete the flow of an update by the known state of the entry.
 
     :param known: the state before the update. It is not changed.
     :param update: the flow of the event, which no other code refers to yet. Each field that it
         lacks is set from ``known``, except the helper.
-    :returns: the names of the fields that differ, without :data:`UNREPORTED_FIELDS`.
     """
-    changed: list[str] = []
     # The tuples are equal, because it is the same entry. One object for both saves memory.
     update.orig, update.reply = known.orig, known.reply
-    if known.helper is not None and update.helper is None:
-        changed.append("helper")
     for name, old, new in zip(_FIELDS, _values(known), _values(update), strict=True):
-        if old is new:
-            continue
-        if new is None:
-            if name != "helper":
-                setattr(update, name, old)
-        elif old == new:
+        if old is not new and ((new is None and name != "helper") or old == new):
             setattr(update, name, old)  # one object for both
-        elif name not in UNREPORTED_FIELDS and (old is not None or name != "mark" or new):
-            changed.append(name)
     update.unknown = update.unknown or known.unknown
-    if update.unknown != known.unknown:
-        changed.append("unknown")
-    return tuple(changed)
 
 
 def merge_destroy(known: Flow, final: Flow) -> Flow:
@@ -151,22 +138,19 @@ def changed_fields(before: Flow, after: Flow) -> tuple[str, ...]:
     return tuple(changed)
 
 
-def may_have_cleared_labels(
-    before: Flow, update: Flow, changed: tuple[str, ...], *, by_program: bool
-) -> bool:
+def may_have_cleared_labels(changed: tuple[str, ...], *, by_program: bool) -> bool:
     """Return whether an update may have cleared all labels of an entry without reporting it.
 
     An event has labels only if they changed and some are set (``ctnetlink_dump_labels``). A request
     of a program always emits an update. So does a packet that changes only the labels.
 
-    :param before: the state before the update.
-    :param update: the flow of the update, as :func:`merge_update` completed it.
-    :param changed: what :func:`merge_update` returned.
+    Precondition: the entry had labels before.
+
+    :param changed: what :func:`changed_fields` returned for the states before and after the update.
     :param by_program: whether a request of a program caused the update, rather than a packet.
     """
     # Attributes that the library does not know may be in every event, so they explain nothing.
-    unexplained = by_program or changed in ((), ("unknown",))
-    return before.labels is not None and update.labels is before.labels and unexplained
+    return "labels" not in changed and (by_program or changed in ((), ("unknown",)))
 
 
 def has_reportable_change(before: Flow, after: Flow, changed: tuple[str, ...]) -> bool:

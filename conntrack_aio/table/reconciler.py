@@ -202,5 +202,4 @@ class Reconciler:
                 if not batch:
                     return True, readable
                 self._mirror.now = time.monotonic()
-                for flow in batch:
-                    self._mirror.add_dumped(flow)
+                self._mirror.add_all_dumped(batch)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from random import Random
 
 import attrs
 
-from conntrack_aio import Flow, FlowEvent, Helper, Status, Timestamp, Tuple, UnknownAttribute
-from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio import Flow
 from conntrack_aio.model.enums import EventType
 from conntrack_aio.model.table import Change, ChangeType
 from conntrack_aio.table.changes import PendingChanges
 from conntrack_aio.table.discrepancies import MAX_DISCREPANCIES
 from conntrack_aio.table.dump_state import _MAX_ENDED_IDS
 from conntrack_aio.table.entry_index import EntryIndex
-from conntrack_aio.table.merging import changed_fields, duplicate
+from conntrack_aio.table.merging import changed_fields
 from conntrack_aio.table.mirror import Mirror
-from conntrack_aio.table.tuple_keys import orig_key, reply_is_inverse, reply_key
+from conntrack_aio.table.states import State
+from conntrack_aio.table.tuple_keys import Keys, keys_of, orig_key, reply_is_inverse, reply_key
 
-from . import seeds
+from .mirror_flows import FLOWS, SAME_ENTRY, SOURCES, FlowSource
 
 # -- invariants -------------------------------------------------------------------------------
 
@@ -46,42 +46,49 @@ class SharedReplies:
         self._add, self._remove = entries.add, entries.remove
         entries.add, entries.remove = self.add, self.remove  # type: ignore[method-assign]
 
-    def add(self, key: int, flow: Flow) -> None:
-        number = reply_key(flow)
+    def add(self, keys: Keys, state: State) -> bool:
+        if not self._add(keys, state):
+            return False
+        number = reply_key(self._entries.states.flow_of(state))
         self._counts[number] += 1
         if self._counts[number] > 1:
             self.shared.add(number)
-        self._add(key, flow)
+        return True
 
-    def remove(self, key: int) -> None:
-        flow = self._entries.get(key)
-        assert flow is not None
-        self._counts[reply_key(flow)] -= 1
-        self._remove(key)
+    def remove(self, keys: Keys) -> None:
+        state = self._entries.get(keys[0])
+        assert state is not None
+        assert self._entries.states.keys_of(state) == keys
+        self._counts[reply_key(self._entries.states.flow_of(state))] -= 1
+        self._remove(keys)
 
 
-def check_mirror(mirror: Mirror, shared: Collection[int]) -> None:
+def check_mirror(mirror: Mirror, shared: Collection[bytes]) -> None:
     """Check that look-ups find each entry in every way, and that the indices have nothing else."""
     entries = mirror.entries
-    flows = entries.copy()
+    states = entries.copy()
+    flows = {key: mirror.states.flow_of(state) for key, state in states.items()}
     ids = plain = 0
-    for key, flow in flows.items():
+    for key, state in states.items():
+        flow = flows[key]
+        assert mirror.states.keys_of(state) == keys_of(flow), f"wrong keys: {flow}"
         assert orig_key(flow) == key, f"a wrong key: {flow}"
-        assert entries.by_orig(flow.orig, _zone_of_orig(flow)) is flow, f"not by orig: {flow}"
+        assert entries.by_orig(flow.orig, _zone_of_orig(flow)) is state, f"not by orig: {flow}"
         if reply_key(flow) not in shared:
             found = entries.by_reply(flow.reply, _zone_of_reply(flow))
-            assert found is flow, f"not by reply: {flow}"
+            assert found is state, f"not by reply: {flow}"
         if flow.id is not None:
             ids += 1
-            assert any(each is flow for each in entries.by_id(flow.id)), f"not by id: {flow}"
+            assert any(each is state for each in entries.by_id(flow.id)), f"not by id: {flow}"
         plain += reply_is_inverse(flow)
     by_id = entries._ids.values()
-    assert sum(1 if isinstance(keys, int) else len(keys) for keys in by_id) == ids
+    assert sum(1 if isinstance(keys, bytes) else len(keys) for keys in by_id) == ids
     for number, key in entries._by_reply.items():
         assert reply_key(flows[key]) == number, "a reply tuple that its entry lacks"
     assert len(entries._by_reply) <= len(flows) - plain
-    assert mirror.without_events <= flows.keys()
-    assert mirror._refreshed_at.keys() == flows.keys()
+    assert mirror.without_events.keys() <= flows.keys()
+    flow_states = {key for key, state in states.items() if isinstance(state, Flow)}
+    assert mirror._refreshed_at.keys() == flow_states
     assert len(mirror.discrepancies) <= MAX_DISCREPANCIES
     for reported in () if mirror._dump is None else mirror._dump.reported.values():
         assert len(reported.ended_ids) <= _MAX_ENDED_IDS
@@ -122,8 +129,9 @@ class ReplayedTable:
 class ChangeReader:
     """A reader of changes and the table that it replays, without an event loop."""
 
-    def __init__(self, mirror: Mirror) -> None:
+    def __init__(self, mirror: Mirror, log: list[Change] | None = None) -> None:
         self._mirror = mirror
+        self._log = [] if log is None else log
         self.replayed = ReplayedTable()
         self.pending = PendingChanges(mirror.entries)
         mirror.readers = (*mirror.readers, self.pending)
@@ -133,6 +141,7 @@ class ChangeReader:
         while self.pending and max_entries > 0:
             max_entries -= 1
             for change in self.pending.take():
+                self._log.append(change)
                 self.replayed.apply(change)
 
     def close(self) -> None:
@@ -150,59 +159,6 @@ class ChangeReader:
 # -- a program of operations ------------------------------------------------------------------
 
 
-def _base_flows() -> list[Flow]:
-    """Return flows of all kinds, and some that share a tuple or an id with another."""
-    flows = [event.flow for event in map(decode_event.one, seeds.EVENTS)]
-    flows += map(decode_flow.one, seeds.FLOWS)
-    kinds = list({orig_key(flow): flow for flow in flows}.values())[:11]
-    one, two = (Flow.tcp("10.0.0.1", port, "10.0.0.2", 80, timeout=60) for port in (1, 2))
-    return [
-        *kinds,
-        one,
-        attrs.evolve(two, reply=one.reply),
-        attrs.evolve(one, reply=attrs.evolve(one.reply, proto=17)),
-        attrs.evolve(
-            one,
-            orig=Tuple(src=one.orig.src, dst=one.orig.dst, proto=1, icmp_type=3),
-            reply=Tuple(src=one.orig.dst, dst=one.orig.src, proto=1, icmp_type=4),
-        ),
-        attrs.evolve(two, orig=attrs.evolve(two.orig, sport=3)),
-        attrs.evolve(one, orig=attrs.evolve(one.orig, zone=3)),
-        attrs.evolve(one, orig=attrs.evolve(one.orig, zone=4), reply=two.reply),
-    ]
-
-
-_VARIANTS: list[dict[str, object]] = [
-    {"id": 1},
-    {"id": 1, "mark": None},
-    {"id": 1, "mark": 0},
-    {"id": 1, "mark": 5},
-    {"id": 1, "mark": 6, "labels": 8},
-    {"id": 1, "labels": None},
-    {"id": 1, "labels": 16},
-    {"id": 1, "helper": Helper(name="ftp")},
-    {"id": 1, "helper": None, "timestamp": None, "protoinfo": None},
-    {"id": 1, "status": Status.DYING | Status.CONFIRMED},
-    {"id": 1, "status": Status.CONFIRMED, "timeout": 77},
-    {"id": 1, "timestamp": Timestamp(start=1)},
-    {"id": 1, "timestamp": Timestamp(start=2)},
-    {"id": 1, "unknown": (UnknownAttribute((99,), b"x"),)},
-    {"id": 1, "unknown": (UnknownAttribute((99,), b"y"),)},
-    {"id": 1, "unknown": ()},
-    {"id": 2},
-    {"id": 2, "mark": 5, "timestamp": None},
-    {"id": 2, "labels": 1, "mark": 6},
-    {"id": 3, "mark": None},
-    {"id": None},
-    {"id": None, "mark": 6},
-    {"id": 1, "zone": 7},
-    {"id": 1, "zone": None},
-]
-_POOL = [[attrs.evolve(base, **variant) for variant in _VARIANTS] for base in _base_flows()]  # type: ignore[arg-type]
-_FLOWS = [flow for flows in _POOL for flow in flows]
-_SAME_ENTRY: dict[int, list[Flow]] = {}
-for _flow in _FLOWS:
-    _SAME_ENTRY.setdefault(orig_key(_flow), []).append(_flow)
 _FEW_FLOWS = 4
 """The number of flows that the operations of the smallest initial program use."""
 
@@ -214,10 +170,13 @@ def _keep(flow: Flow) -> bool:
 class _Player:
     """Runs operations on a mirror, as its synchronizer might. Three bytes encode an operation."""
 
-    def __init__(self, keep: bool) -> None:
+    def __init__(self, keep: bool, source: FlowSource) -> None:
         self.mirror = Mirror(_keep if keep else None)
         self.replies = SharedReplies(self.mirror.entries)
-        self.readers = [ChangeReader(self.mirror)]
+        self.changes: list[Change] = []
+        """What readers have read."""
+        self.readers = [ChangeReader(self.mirror, self.changes)]
+        self._source = source
         self._window = False
         self._sweep: Iterator[None] | None = None
 
@@ -228,19 +187,18 @@ class _Player:
         :param how: the low byte of the index of a flow, or an argument of the operation.
         """
         mirror = self.mirror
-        flow = duplicate(_FLOWS[(which << 8 | how) % len(_FLOWS)])
+        number = (which << 8 | how) % len(FLOWS)
         match operation % 16:
             case 0 | 1 | 2:
-                mirror.apply(FlowEvent(type=EventType.NEW, flow=flow))
+                mirror.apply_all([self._source.event(number, EventType.NEW, 0)])
             case 3 | 4 | 5 | 6:
-                mirror.apply(
-                    FlowEvent(type=EventType.UPDATE, flow=flow, port_id=operation >> 4 & 1)
-                )
+                port_id = operation >> 4 & 1
+                mirror.apply(self._source.event(number, EventType.UPDATE, port_id))
             case 7 | 8:
-                mirror.apply(FlowEvent(type=EventType.DESTROY, flow=flow))
+                mirror.apply(self._source.event(number, EventType.DESTROY, 0))
             case 9 | 10:
                 self.begin_dump(examine=bool(operation & 16))
-                mirror.add_dumped(flow)
+                mirror.add_all_dumped([self._source.flow(number)])
             case 11:
                 self.resolve(which, how)
             case 12:
@@ -269,10 +227,18 @@ class _Player:
         """Resolve all unresolved entries, with the results of look-ups that are made now."""
         unresolved, self.mirror.unresolved = self.mirror.unresolved, {}
         for key in unresolved:
-            # A look-up may find another entry: the kernel compares the tuples of both directions.
-            candidates = _FLOWS if (how + key) % 7 == 0 else _SAME_ENTRY[key]
-            result = (which + key) % 4 and duplicate(candidates[(how + key) % len(candidates)])
-            self.mirror.resolve(key, result or None)
+            self.mirror.resolve(key, self._look_up(key, which, how))
+
+    def _look_up(self, key: bytes, which: int, how: int) -> Flow | None:
+        """Return what the kernel returns for a look-up.
+
+        It may be another entry: the kernel compares the tuples of both directions.
+        """
+        which, how = which + key[-2], how + sum(key)
+        if not which % 4:
+            return None
+        candidates = range(len(FLOWS)) if how % 7 == 0 else SAME_ENTRY[key]
+        return self._source.flow(candidates[how % len(candidates)])
 
     def pass_time(self, which: int, how: int) -> None:
         """Advance the clock: late events do not come any more, and some timeouts have expired."""
@@ -282,10 +248,8 @@ class _Player:
         mirror.now += how
         if which & 4:
             mirror.record_loss()
-        for key, flow in (mirror.missing_entries() or mirror.overdue(8)).items():
-            candidates = _FLOWS if (how + key) % 7 == 0 else _SAME_ENTRY[key]
-            result = (which + key) % 4 and duplicate(candidates[(how + key) % len(candidates)])
-            mirror.apply_verification(key, flow, result or None)
+        for key, state in (mirror.missing_entries() or mirror.overdue(8)).items():
+            mirror.apply_verification(key, state, self._look_up(key, which, how))
         before = len(mirror.entries)
         assert 0 <= mirror.evaluate_discrepancies(mirror.now - which % 8) <= MAX_DISCREPANCIES
         assert len(mirror.entries) <= before
@@ -294,7 +258,7 @@ class _Player:
         if which & 1 and len(self.readers) > 1:
             self.readers.pop(which % len(self.readers)).close()
         elif len(self.readers) < 4:
-            self.readers.append(ChangeReader(self.mirror))
+            self.readers.append(ChangeReader(self.mirror, self.changes))
 
     def finish(self) -> None:
         """Check the end state, then let a dump remove everything, and check the empty mirror."""
@@ -313,20 +277,54 @@ class _Player:
             reader.check()
             reader.close()
 
+    def contents(self) -> list[object]:
+        """Return everything that the mirror holds, as flows."""
+        mirror, flow_of = self.mirror, self.mirror.states.flow_of
+        held: list[object] = [{k: flow_of(state) for k, state in mirror.entries.copy().items()}]
+        held.append({key: flow_of(state) for key, state in mirror.unresolved.items()})
+        held += [mirror.without_events, mirror.needs_look_up]
+        held.append({k: mirror._expiry.time_of(k, s) for k, s in mirror.entries.copy().items()})
+        held.append(
+            {
+                key: attrs.evolve(each, state=flow_of(each.state))
+                for key, each in mirror.discrepancies.items()
+            }
+        )
+        if mirror._dump is not None:
+            held.append(mirror._dump.not_dumped.keys())
+            for reported in mirror._dump.reported.values():
+                state = reported.state
+                held.append(attrs.evolve(reported, state=state and flow_of(state)))
+        return [*held, self.changes]
+
 
 def run_program(data: bytes) -> None:
     """Run a program: the mirror must stay consistent, and its readers must have what it has.
 
+    It runs twice: on flows, and on flows that are decoded from messages, of which the mirror stores
+    records. Both must lead to the same contents and changes.
+
     The first byte is an option: whether a predicate selects flows, and how often to check.
     """
     option = data[0] if data else 0
-    player = _Player(keep=bool(option & 1))
+    players = [_Player(bool(option & 1), source) for source in SOURCES]
     check_interval = 4 if option & 0x80 else 64
     for at in range(1, len(data) - 2, 3):
-        player.play(data[at], data[at + 1], data[at + 2])
+        for player in players:
+            player.play(data[at], data[at + 1], data[at + 2])
         if at // 3 % check_interval == 0:
-            check_mirror(player.mirror, player.replies.shared)
-    player.finish()
+            _check(players)
+    _check(players)
+    for player in players:
+        player.finish()
+
+
+def _check(players: Sequence[_Player]) -> None:
+    for player in players:
+        check_mirror(player.mirror, player.replies.shared)
+    expected, found = [player.contents() for player in players]
+    for one, other in zip(expected, found, strict=True):
+        assert one == other, "records and flows lead to different contents"
 
 
 def initial_programs(random: Random) -> list[bytes]:
@@ -334,8 +332,8 @@ def initial_programs(random: Random) -> list[bytes]:
     programs: list[bytes] = []
     for number in range(24):
         steps = bytearray([number & 1 | (0x80 if number % 3 == 0 else 0)])
-        few = [random.randrange(len(_FLOWS)) for _ in range(_FEW_FLOWS * (1 + number))]
-        same = [_FLOWS.index(each) for each in random.choice(list(_SAME_ENTRY.values()))[:24]]
+        few = [random.randrange(len(FLOWS)) for _ in range(_FEW_FLOWS * (1 + number))]
+        same = random.choice(list(SAME_ENTRY.values()))[:24]
         for _ in range(40 + 20 * number):
             chosen = random.choice(same if number & 2 else few)
             steps += bytes([random.randrange(32), chosen >> 8, chosen & 0xFF])

@@ -89,5 +89,5 @@ def update_event(flow: Flow, **fields: object) -> FlowEvent:
 
 def expire_all(table: FlowTable) -> None:
     """Make a table assume that the timeout of every entry has expired."""
-    refreshed_at = table._mirror._refreshed_at
-    refreshed_at.update(dict.fromkeys(refreshed_at, -10_000.0))
+    for key in tuple(table._entries.keys):
+        table._mirror.set_time_of(key, -10_000.0)

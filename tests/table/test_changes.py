@@ -107,9 +107,9 @@ async def test_changes_are_reported_one_after_the_other(table: Table) -> None:
     assert summary(added) == (ChangeType.ADDED, 1, Cause.EVENT)
     assert summary(changed) == (ChangeType.CHANGED, 1, Cause.EVENT)
     assert changed.fields == ("status", "mark")
-    assert changed.before is added.flow
+    assert changed.before == added.flow
     assert summary(removed) == (ChangeType.REMOVED, 1, Cause.EVENT)
-    assert removed.before is changed.flow
+    assert removed.before == changed.flow
     assert removed.flow.status is Status.DYING
     assert removed.flow.mark == 7, "the destroy event has no mark"
 
@@ -160,7 +160,7 @@ async def test_a_removed_entry_and_its_successor_are_two_changes(table: Table) -
     assert (added.type, added.flow.mark) == (ChangeType.ADDED, 4)
     table.apply(DESTROY, 1)
     (ended,) = await read(changes, 1)
-    assert ended.before is added.flow
+    assert ended.before == added.flow
 
 
 async def test_readers_are_independent(table: Table) -> None:

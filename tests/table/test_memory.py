@@ -41,9 +41,16 @@ async def conn(kernel: FakeKernel) -> AsyncIterator[Connection]:
         yield conn
 
 
+@pytest.fixture(autouse=True)
+def no_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tables store flows instead of records, to which there are no weak references."""
+    monkeypatch.setattr("conntrack_aio.table.states._lazy", frozenset())
+
+
 def weak_refs(table: FlowTable) -> list[weakref.ref[Flow]]:
-    """Return weak references to the flows of a table."""
-    return [weakref.ref(flow) for flow in table]
+    """Return weak references to the flows that a table stores."""
+    states = table._entries.copy().values()
+    return [weakref.ref(state) for state in states if isinstance(state, Flow)]
 
 
 def alive(refs: list[weakref.ref[Flow]]) -> int:

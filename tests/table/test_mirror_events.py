@@ -26,7 +26,7 @@ from conntrack_aio import (
 def test_a_new_event_replaces_a_silent_entry_with_the_same_tuple_and_id() -> None:
     """No event reported the end of the old entry. But a new entry cannot be the stored one."""
     mirror, recorder = mirror_of(flow(1, id=7, mark=5))
-    assert mirror.without_events == mirror.entries.copy().keys()
+    assert mirror.without_events.keys() == mirror.entries.copy().keys()
     apply(mirror, EventType.NEW, flow(1, id=7))
     assert recorder.causes == [Cause.REPLACED, Cause.EVENT]
     assert [each.mark for each in mirror.entries.flows] == [0]
@@ -48,7 +48,7 @@ def test_an_event_of_another_entry_does_not_count_as_heard() -> None:
     mirror, _ = mirror_of(flow(1, id=7))
     apply(mirror, EventType.UPDATE, flow(1, id=6))
     apply(mirror, EventType.DESTROY, flow(1, id=6))
-    assert mirror.without_events == mirror.entries.copy().keys()
+    assert mirror.without_events.keys() == mirror.entries.copy().keys()
     apply(mirror, EventType.UPDATE, flow(1, id=7))
     assert not mirror.without_events
 

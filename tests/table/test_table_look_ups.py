@@ -42,8 +42,8 @@ async def test_entries_are_found_by_tuple_and_id(conn: Connection, table: FlowTa
         found = table.by_orig(created.orig, zone=created.zone)
         assert found is not None
         assert found.id == created.id
-        assert table.by_reply(created.reply, zone=created.zone) is found
-        assert table.get(created.reply, zone=created.zone) is found
+        assert table.by_reply(created.reply, zone=created.zone) == found
+        assert table.get(created.reply, zone=created.zone) == found
         assert table.by_id(created.id) == [found]
         assert created in table
         assert copy.copy(created) in table
@@ -123,12 +123,12 @@ async def test_look_ups_accept_any_kind_of_integer_and_address(
                 found = table.by_orig(odd, zone=zone)
                 assert found is not None
                 assert found.id == flow.id
-                assert table.by_reply(reply, zone=zone) is found
-                assert table.get(odd, zone=zone) is table.find(odd, zone=zone) is found
-                assert table.get(reply, zone=zone) is found
+                assert table.by_reply(reply, zone=zone) == found
+                assert table.get(odd, zone=zone) == table.find(odd, zone=zone) == found
+                assert table.get(reply, zone=zone) == found
                 assert table.translate(odd, zone=zone) == flow.orig
             within = with_values(odd, zone=make(9))
-            assert table.by_orig(within) is found
+            assert table.by_orig(within) == found
             assert within in table
             assert with_values(flow, orig=odd, zone=make(9)) in table
             assert table.by_orig(odd, zone=make(8)) is None

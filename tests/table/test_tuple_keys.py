@@ -1,4 +1,4 @@
-"""Test the integer keys of entries."""
+"""Test the keys of entries."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from support.attribute_encoding import with_values
 
 from conntrack_aio import EncodeError, Flow, Tuple
 from conntrack_aio.table.tuple_keys import (
+    inverse_key_of,
     key_of,
     orig_key,
     plain_tuple,
@@ -53,6 +54,19 @@ def test_only_equal_tuples_in_equal_zones_share_a_key(
     equal = same(one, other) and zone == elsewhere
     assert (key_of(one, zone) == key_of(other, elsewhere)) == equal
     assert key_of(one, zone) == key_of(copy.copy(one), zone)
+
+
+@given(model_strategies.objects(Tuple), zones)
+@example(Tuple.icmp("10.0.0.1", "10.0.0.2", id=0, type=8), 0)
+@example(Tuple.icmp("10.0.0.1", "10.0.0.2", id=0, type=0), 7)
+@example(Tuple.icmp("fd00::1", "fd00::2", id=5, type=140), 0)
+@example(Tuple.icmp("fd00::1", "fd00::2", id=5, type=5), 0)
+def test_the_key_of_the_inverse_is_that_of_the_inverse_tuple(tuple_: Tuple, zone: int) -> None:
+    try:
+        expected = key_of(tuple_.inverse, zone)
+    except EncodeError:
+        expected = None
+    assert inverse_key_of(tuple_, zone) == expected
 
 
 @pytest.mark.parametrize(
@@ -111,8 +125,13 @@ def test_a_zone_of_both_directions_is_in_both_keys() -> None:
     assert reply_is_inverse(flow)
 
 
-def test_the_reply_of_a_ping_is_not_the_inverse() -> None:
-    assert not reply_is_inverse(Flow.icmp("10.0.0.1", "10.0.0.2", id=1, timeout=1))
+@pytest.mark.parametrize("field", ["icmp_id", "icmp_type", "icmp_code"])
+def test_the_reply_of_a_ping_is_the_inverse(field: str) -> None:
+    flow = Flow.icmp("10.0.0.1", "10.0.0.2", id=1, timeout=1)
+    assert reply_is_inverse(flow)
+    for value in (None, 3, 8):
+        other = with_values(flow.reply, **{field: value})
+        assert not reply_is_inverse(attrs.evolve(flow, reply=other))
 
 
 def test_every_field_of_the_reply_must_be_inverse() -> None:
