@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from conntrack_aio import Cause, EventType, Flow, FlowEvent, Status
 from conntrack_aio.table.mirror import Mirror
+from conntrack_aio.table.states import State
+from conntrack_aio.table.tuple_keys import Key
 
 
 def flow(number: int, **fields: object) -> Flow:
@@ -33,13 +35,13 @@ class ChangeRecorder:
     """A reader that applies each change of a mirror to a dict of its own."""
 
     def __init__(self, mirror: Mirror) -> None:
-        self.flows: dict[int, Flow] = {}
+        self.flows: dict[Key, Flow] = {}
         self.causes: list[Cause] = []
         self._mirror = mirror
         mirror.readers = (*mirror.readers, self)
 
     def record_change(
-        self, key: int, before: Flow | None, final: Flow | None, cause: Cause
+        self, key: Key, before: State | None, final: State | None, cause: Cause
     ) -> None:
         self.causes.append(cause)
         assert (key in self.flows) == (before is not None)
@@ -48,7 +50,17 @@ class ChangeRecorder:
             return
         present = self._mirror.entries.get(key)
         assert present is not None
-        self.flows[key] = present
+        self.flows[key] = self._mirror.states.flow_of(present)
+
+
+def flows_of(mirror: Mirror) -> dict[Key, Flow]:
+    """Return the flows of a mirror by their keys."""
+    return {key: mirror.states.flow_of(state) for key, state in mirror.entries.copy().items()}
+
+
+def flows_by_id(mirror: Mirror, id: int) -> list[Flow]:
+    """Return the flows of a mirror with this id."""
+    return [mirror.states.flow_of(state) for state in mirror.entries.by_id(id)]
 
 
 def mirror_of(

@@ -8,6 +8,7 @@ import attrs
 from support.mirror_builders import (
     apply,
     flow,
+    flows_by_id,
     mirror_of,
 )
 
@@ -229,10 +230,10 @@ def test_an_entry_whose_id_is_reported_later_is_found_by_it() -> None:
 
 def test_several_entries_may_share_an_id() -> None:
     mirror, _ = mirror_of(flow(1, id=7), flow(2, id=7), flow(3, id=7))
-    assert [each.orig.sport for each in mirror.entries.by_id(7)] == [1, 2, 3]
+    assert [each.orig.sport for each in flows_by_id(mirror, 7)] == [1, 2, 3]
     apply(mirror, EventType.DESTROY, flow(2, id=7))
-    assert [each.orig.sport for each in mirror.entries.by_id(7)] == [1, 3]
+    assert [each.orig.sport for each in flows_by_id(mirror, 7)] == [1, 3]
     apply(mirror, EventType.DESTROY, flow(1, id=7))
-    assert [each.orig.sport for each in mirror.entries.by_id(7)] == [3]
+    assert [each.orig.sport for each in flows_by_id(mirror, 7)] == [3]
     apply(mirror, EventType.DESTROY, flow(3, id=7))
     assert mirror.entries.by_id(7) == []

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.effort import examples
-from support.mirror_builders import ChangeRecorder, flow
+from support.mirror_builders import ChangeRecorder, flow, flows_by_id, flows_of
 
 from conntrack_aio import EventType, Flow, FlowEvent, Status
 from conntrack_aio.table.mirror import Mirror
-from conntrack_aio.table.tuple_keys import orig_key
+from conntrack_aio.table.tuple_keys import Key, orig_key
 
 KEYS = 3
 """The number of tuples. They are few, so that many things happen to the same tuple."""
@@ -87,7 +87,7 @@ class ModelKernel:
     def look_up(self) -> None:
         unresolved, self.mirror.unresolved = self.mirror.unresolved, {}
         for key, incomplete in unresolved.items():
-            number = incomplete.orig.sport
+            number = self.mirror.states.flow_of(incomplete).orig.sport
             assert number is not None
             found = self.flow_of(number) if number in self.table else None
             self.mirror.resolve(key, found)
@@ -182,7 +182,7 @@ def random_steps(rng: random.Random, *, silent: bool) -> list[Step]:
     return [step() for _ in range(rng.randrange(25))]
 
 
-def ids_and_marks(flows: dict[int, Flow]) -> dict[int, tuple[int | None, int]]:
+def ids_and_marks(flows: dict[Key, Flow]) -> dict[Key, tuple[int | None, int]]:
     return {key: (flow.id, flow.mark or 0) for key, flow in flows.items()}
 
 
@@ -192,14 +192,14 @@ def check(kernel: ModelKernel, recorder: ChangeRecorder) -> None:
     flows = {orig_key(flow(number)): kernel.flow_of(number) for number in kernel.table}
     predicate = mirror._predicate or bool
     expected = {key: each for key, each in flows.items() if predicate(each)}
-    assert ids_and_marks(mirror.entries.copy()) == ids_and_marks(expected)
+    assert ids_and_marks(flows_of(mirror)) == ids_and_marks(expected)
     assert ids_and_marks(recorder.flows) == ids_and_marks(expected)
     for each in expected.values():
         assert each.id is not None
-        assert orig_key(each) in {orig_key(found) for found in mirror.entries.by_id(each.id)}
+        assert orig_key(each) in {orig_key(found) for found in flows_by_id(mirror, each.id)}
         found = mirror.entries.by_reply(each.reply, 0)
         assert found is not None
-        assert found.id == each.id
+        assert mirror.states.id_of(found) == each.id
 
 
 @settings(max_examples=examples(150), deadline=None)

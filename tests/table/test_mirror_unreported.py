@@ -11,6 +11,7 @@ from support.mirror_builders import (
     apply,
     dump_into,
     flow,
+    flows_of,
     mirror_of,
     mirror_with_new,
     tcp,
@@ -221,7 +222,7 @@ def test_a_scan_returns_a_limited_number_of_entries() -> None:
 def test_an_ended_entry_is_removed_after_its_event_had_time() -> None:
     mirror = mirror_with_new(flow(1, id=7), flow(2, id=8), flow(3, id=9))
     recorder = ChangeRecorder(mirror)
-    recorder.flows = mirror.entries.copy()
+    recorder.flows = flows_of(mirror)
     for key, each in mirror.entries.copy().items():
         mirror.apply_verification(key, each, None)
     assert len(mirror.entries) == 3
