@@ -294,22 +294,10 @@ class Decoder(Generic[T]):
             if seq is not None:
                 mask |= _SEQ_MASK
                 template |= int.from_bytes(seq, "little") << _SEQ_SHIFT
-            make = layout.makes.get(state) or self._late_make(layout, state)
+            make = layout.makes.get(state) or _late_make(layout, state, known)
             readers.append((layout.size, layout.step, mask, template, make, layout))
         known[head] = readers
         return readers
-
-    def _late_make(self, layout: Layout, state: State) -> Make:
-        """Return a function that compiles the function of a layout when it is first called.
-
-        Messages that come in runs do not need it.
-        """
-
-        def make(message: bytes) -> Any:
-            self._readers.clear()  # from the next call of read() on, the readers have the function
-            return layout.make(message, state)
-
-        return make
 
     def layouts_for(self, head: bytes) -> Sequence[Layout]:
         """Return the layouts for messages whose header begins with these eight bytes."""
@@ -383,7 +371,8 @@ class Decoder(Generic[T]):
         layout = Layout(surveyed, message, values, self._header_fields)
         if self._compiled % MAX_LAYOUTS == 0:
             self._layouts.clear()  # the layouts in use are soon compiled again
-            self._readers.clear()
+            for known in tuple(self._readers.values()):
+                known.clear()
         similar = self._layouts.get(message[:8], [])
         self._layouts[message[:8]] = [*similar, layout][-_MAX_SIMILAR:]
         for known in tuple(self._readers.values()):
@@ -417,3 +406,20 @@ class Decoder(Generic[T]):
 def pack_seq(seq: int) -> bytes:
     """Return the bytes of a sequence number in a header, in host byte order."""
     return struct.pack("=I", seq)
+
+
+def _late_make(layout: Layout, state: State, known: dict[bytes, list[_Reader]]) -> Make:
+    """Return a function that compiles the function of a layout when it is first called.
+
+    Messages that come in runs do not need it.
+
+    :param layout: the layout.
+    :param state: the state in which it creates objects.
+    :param known: the readers that have the returned function, and get the compiled one.
+    """
+
+    def make(message: bytes) -> Any:
+        known.pop(layout.head, None)
+        return layout.make(message, state)
+
+    return make

@@ -421,6 +421,16 @@ def test_too_large_messages_get_no_layout() -> None:
         assert has_layout(decoder, data) == expected
 
 
+def test_each_skeleton_of_interleaved_messages_has_one_layout() -> None:
+    """A skeleton that is met first while the functions of others are compiled is no exception."""
+    decoder = without_layouts(decode_flow)
+    counters = ClientStatistics()
+    kinds = [message(BOTH_TUPLES + attr(99, bytes(4 * number))) for number in range(8)]
+    for _ in range(3):
+        by_layouts(decoder, b"".join([kinds[0] * 2, *kinds, *reversed(kinds)]), counters=counters)
+    assert decoder.layouts == counters.fallbacks == len(kinds)
+
+
 def test_layouts_are_dropped_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages of different lengths have their layouts under different keys."""
     monkeypatch.setattr(decoders, "MAX_LAYOUTS", 8)
