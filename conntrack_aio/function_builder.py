@@ -48,15 +48,25 @@ class BoundedMemo(dict[Any, Any]):
     Clearing everything costs little compared with finding the oldest result each time.
     """
 
-    def __init__(self, limit: int, compute: Callable[[Any], object] | None = None) -> None:
+    def __init__(
+        self,
+        limit: int,
+        compute: Callable[[Any], object] | None = None,
+        *,
+        limit_if_exceeded: int | None = None,
+    ) -> None:
         """Create an empty memo.
 
         :param limit: the largest number of results.
         :param compute: returns the result for a missing key of ``memo[key]``. Without it, results
             come from :meth:`store` alone.
+        :param limit_if_exceeded: the limit from the time on when there are more results than
+            ``limit``: few of them are then used again, and the garbage collector should not have to
+            examine those that are not.
         """
         super().__init__()
         self.limit = limit
+        self._limit_if_exceeded = limit if limit_if_exceeded is None else limit_if_exceeded
         self._compute = compute
 
     def __missing__(self, key: object) -> object:
@@ -69,8 +79,13 @@ class BoundedMemo(dict[Any, Any]):
     def store(self, key: object, value: object) -> None:
         """Add a result. :meth:`FunctionBuilder.store` writes the same statements as source."""
         if len(self) >= self.limit:
-            self.clear()
+            self.make_room()
         self[key] = value
+
+    def make_room(self) -> None:
+        """Clear the memo, because it is full."""
+        self.clear()
+        self.limit = self._limit_if_exceeded
 
 
 class Expression:
@@ -301,9 +316,8 @@ class FunctionBuilder:
 
     def store(self, memo: BoundedMemo, key: object, value: object) -> None:
         """Write :meth:`BoundedMemo.store` as source, which saves a call."""
-        full = self.expression("{len}({memo}) >= {limit}", len=len, memo=memo, limit=memo.limit)
-        with self.block("if {full}", full=full):
-            self.line("{memo}.clear()", memo=memo)
+        with self.block("if {len}({memo}) >= {memo}.limit", len=len, memo=memo):
+            self.line("{memo}.make_room()", memo=memo)
         self.line("{memo}[{key}] = {value}", memo=memo, key=key, value=value)
 
     def _indented(self, statement: str) -> str:

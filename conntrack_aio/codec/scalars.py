@@ -22,6 +22,11 @@ _WORD = struct.calcsize("l")
 _SMALL_MEMO: Final = 1 << 10
 _ADDRESS_MEMO: Final = 1 << 12
 """The largest numbers of values in a memo."""
+_CROWDED_ADDRESS_MEMO: Final = 1 << 8
+"""The largest number of addresses in a memo once there were more than :data:`_ADDRESS_MEMO`.
+
+The garbage collector runs after 700 new objects. If a memo keeps fewer than that, the collector
+does not run while a dump is read and its flows are dropped."""
 
 MakeAttributes = Callable[[FunctionBuilder, Expression], Mapping[str, Expression]]
 """Returns the attributes of an object, by name, as expressions of a raw value."""
@@ -152,7 +157,7 @@ def _address(wire: Address[object]) -> Scalar:
     code = "I" if cls is IPv4Address else "16s"
     # A table has the same addresses many times. Finding one here is ten times faster than creating
     # it.
-    memo = BoundedMemo(_ADDRESS_MEMO, cls)
+    memo = BoundedMemo(_ADDRESS_MEMO, cls, limit_if_exceeded=_CROWDED_ADDRESS_MEMO)
 
     def encode(value: object) -> bytes:
         address = as_address(value)

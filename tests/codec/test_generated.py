@@ -26,7 +26,7 @@ from conntrack_aio.model import normalization
 from conntrack_aio.netlink import messages
 
 FIELDS = {field.name for cls in message_classes() for field in attrs.fields(cls)}
-METHODS = {"get", "clear"}
+METHODS = {"get", "limit", "make_room"}
 """The methods of memos."""
 ADDRESS_ATTRIBUTES = {"_ip", "_scope_id"}
 """The attributes of address objects."""
