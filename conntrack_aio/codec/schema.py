@@ -201,29 +201,30 @@ def _add_leaf(root: Branch, place: At[object], slot: int, slots: Mapping[str, in
     scalar = None if nest else scalar_of(place.wire)
     leaf = Leaf(kernel_name(number), slot, place.wire, place.when, scalar, nest)
     existing = branch.children.get(int(number))
-    branch.children[int(number)] = (
-        leaf if existing is None else _add_to_fork(existing, leaf, branch, slots)
-    )
+    if existing is not None or leaf.when is not None:
+        branch.children[int(number)] = _add_to_fork(existing, leaf, branch, slots)
+    else:
+        branch.children[int(number)] = leaf
     return leaf
 
 
 def _add_to_fork(
-    existing: Leaf | Fork | Branch, leaf: Leaf, branch: Branch, slots: Mapping[str, int]
+    existing: Leaf | Fork | Branch | None, leaf: Leaf, branch: Branch, slots: Mapping[str, int]
 ) -> Fork:
     """Return the fork of the leaves at a number: those that exist, and one more.
 
-    All of them must depend on the same field.
+    All of them must hold the same field, and depend on the same other field.
     """
     twice = f"{leaf.name} is declared twice"
-    fork = existing
-    if isinstance(existing, Leaf) and existing.when is not None and existing.slot == leaf.slot:
-        name, value = existing.when
-        fork = Fork(existing.name, _number_in(branch, name, slots), {value: existing})
-    assert isinstance(fork, Fork), twice
     assert leaf.when is not None, twice
     name, value = leaf.when
+    fork = existing
+    if existing is None:
+        fork = Fork(leaf.name, _number_in(branch, name, slots))
+    assert isinstance(fork, Fork), twice
     assert fork.by == _number_in(branch, name, slots), twice
     assert value not in fork.leaves, twice
+    assert all(other.slot == leaf.slot for other in fork.leaves.values()), twice
     fork.leaves[value] = leaf
     return fork
 

@@ -9,7 +9,14 @@ import pytest
 from support.attribute_encoding import attr, be8, be16, be32, nest
 from support.policy_cases import HELPER_KEY, expect_policy, policy_head, seconds
 
-from conntrack_aio import DecodeError, EncodeError, UnknownAttribute
+from conntrack_aio import (
+    DecodeError,
+    EncodeError,
+    Flow,
+    UnknownAttribute,
+    from_json,
+    to_json,
+)
 from conntrack_aio.codec.reference import decode, decode_fields, encode, encode_fields
 from conntrack_aio.model.declare import attribute, inlined, message, variants
 from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
@@ -62,6 +69,27 @@ def test_timeouts_of_an_unknown_protocol_are_kept_as_they_were_read() -> None:
 def test_without_the_deciding_attribute_it_is_unknown() -> None:
     data = nest(4, seconds(1))
     assert decode_fields(TimeoutPolicy, data, 0, len(data)) == {}
+
+
+def test_an_icmp_attribute_in_a_tuple_of_another_protocol_is_unknown() -> None:
+    """The kernel sends no such tuple. The flow is one that a program can write and read again."""
+    addresses = nest(1, be32(1, 0x0A000001) + be32(2, 0x0A000002))
+
+    def tuples(proto: int) -> bytes:
+        one = addresses + nest(2, be8(1, proto) + be16(2, 80) + be16(3, 81) + be16(4, 77))
+        return nest(1, one) + nest(2, one)
+
+    data = tuples(6)
+    flow = decode(Flow, data, 0, len(data))
+    assert flow.orig.icmp_id is flow.reply.icmp_id is None
+    assert [(each.path, each.payload) for each in flow.unknown] == [
+        ((1, 2, 4), b"\0M"),
+        ((2, 2, 4), b"\0M"),
+    ]
+    assert encode(flow) == data
+    assert from_json(Flow, to_json(flow)) == flow
+    data = tuples(1)
+    assert decode(Flow, data, 0, len(data)).orig.icmp_id == 77
 
 
 def test_decode_fields_returns_the_fields_that_are_present() -> None:
