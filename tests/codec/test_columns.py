@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.captured import CAPTURED
 from support.codec_cases import BOTH_TUPLES, CASES, attr, be8, be16, be32, nest
+from support.decoders import without_layouts
 from support.effort import examples
 from support.model_strategies import edited_payloads
 
@@ -72,16 +73,6 @@ each_decoder = pytest.mark.parametrize(
     [(decode_flow, FLOWS), (decode_event, EVENTS)],
     ids=["flows", "events"],
 )
-
-
-def without_layouts(decoder: Decoder[Any]) -> Decoder[Any]:
-    """Return the same decoder without its layouts."""
-    return Decoder(
-        decoder._cls,
-        decoder._description,
-        decoder._header_values,
-        port_id_field=decoder._port_id_field,
-    )
 
 
 # What the columns must have

@@ -13,6 +13,7 @@ import attrs
 import pytest
 from support.attribute_encoding import attr, be32, nest, with_values
 from support.codec_cases import BOTH_TUPLES
+from support.decoders import without_layouts
 from support.hostile_arguments import INTEGERS, OverriddenStr
 from support.model_strategies import declared_classes as message_classes
 
@@ -54,15 +55,6 @@ class Sources:
 @pytest.fixture
 def sources(monkeypatch: pytest.MonkeyPatch) -> Sources:
     return Sources(monkeypatch)
-
-
-def without_layouts(decoder: Decoder[Any]) -> Decoder[Any]:
-    return Decoder(
-        decoder._cls,
-        decoder._description,
-        decoder._header_values,
-        port_id_field=decoder._port_id_field,
-    )
 
 
 def read_all(decoder: Decoder[Any], messages_: list[bytes]) -> None:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.captured import CAPTURED, EXPECTATIONS
 from support.codec_cases import BOTH_TUPLES, CASES, TCP4_REPLY_PAYLOAD, attr, be8, be16, be32, nest
+from support.decoders import without_layouts
 from support.effort import examples
 from support.model_strategies import edited_payloads
 
@@ -45,17 +46,6 @@ bounded = settings(
 )
 MULTI, CREATE = 0x2, 0x400
 SEQ = pack_seq(1)
-
-
-def without_layouts(decoder: Decoder[Any]) -> Decoder[Any]:
-    """Return the same decoder without its layouts."""
-    return Decoder(
-        decoder._cls,
-        decoder._description,
-        decoder._header_values,
-        port_id_field=decoder._port_id_field,
-        resource_field=decoder._resource_field,
-    )
 
 
 def message(

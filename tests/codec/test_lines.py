@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from support.attribute_encoding import attr, be8, be16, be32, be64, nest, with_values
 from support.captured import CAPTURED
 from support.codec_cases import BOTH_TUPLES, CASES, IP6, TCP4
+from support.decoders import without_layouts
 from support.effort import examples
 from support.hostile_arguments import INTEGERS, OverriddenIPv4, OverriddenStr
 from support.model_strategies import declared_classes, edited_payloads, objects
@@ -70,15 +71,6 @@ def both(ip: bytes, orig: bytes, reply: bytes) -> bytes:
 
 def ipv6(src: str, dst: str) -> bytes:
     return nest(1, attr(3, IPv6Address(src).packed), attr(4, IPv6Address(dst).packed))
-
-
-def without_layouts(decoder: Decoder[Any]) -> Decoder[Any]:
-    return Decoder(
-        decoder._cls,
-        decoder._description,
-        decoder._header_values,
-        port_id_field=decoder._port_id_field,
-    )
 
 
 def has_layout(decoder: Decoder[Any], data: bytes) -> bool:
