@@ -26,11 +26,11 @@ class Line:
     name: str
     value: Spread
     unit: str
-    ratio: Spread | None = None
+    ratio: Spread | None = attrs.field(default=None, kw_only=True)
     """The ratios to the floor's runs in the same turns."""
-    c_ratio: Spread | None = None
+    c_ratio: Spread | None = attrs.field(default=None, kw_only=True)
     """The ratios to the runs of libnetfilter_conntrack in the same turns."""
-    cpu: Spread | None = None
+    cpu: Spread | None = attrs.field(default=None, kw_only=True)
     """Microseconds of processor time of all threads."""
     limit: str = ""
     """The value, or the ratio, that the median should not exceed."""

@@ -89,8 +89,8 @@ def _time_dumps(contenders: Sequence[Contender], floors: dict[str, str], runs: i
                 each.name,
                 wall_time_per_item(timings[each.name]),
                 "µs",
-                None if each.name == base else ratios(timings, each.name, base),
-                cpu_time_per_item(timings[each.name]),
+                ratio=None if each.name == base else ratios(timings, each.name, base),
+                cpu=cpu_time_per_item(timings[each.name]),
                 remark=each.remark,
             )
         )

@@ -77,4 +77,11 @@ def _line(name: str, line: Mapping[str, Any]) -> Line:
 
     value = spread("value")
     assert value is not None
-    return Line(name, value, line["unit"], spread("ratio"), spread("c_ratio"), spread("cpu"))
+    return Line(
+        name,
+        value,
+        line["unit"],
+        ratio=spread("ratio"),
+        c_ratio=spread("c_ratio"),
+        cpu=spread("cpu"),
+    )
