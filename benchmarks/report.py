@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import sys
-import sysconfig
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -80,11 +79,9 @@ def describe_machine(versions: Mapping[str, str]) -> dict[str, str]:
 
 
 def describe_python() -> str:
-    """Return the implementation and version of this Python, its path, and how it was compiled."""
-    optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
-    build = "with a profile" if optimized else "without a profile"
+    """Return the implementation, the version and the path of this Python."""
     name = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"{name} ({os.path.realpath(sys.executable)}, compiled {build})"
+    return f"{name} ({os.path.realpath(sys.executable)})"
 
 
 def _processor() -> str:
