@@ -21,23 +21,13 @@ from ..model.flow import Flow
 from ..model.protoinfo import DCCPInfo, SCTPInfo, TCPInfo
 from ..model.wire import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
 from ..suggestions import suggestion
-from .scalars import to_words
+from .scalars import INTEGER_CODES, IntegerCode, to_words
 from .schema import Schema, schema_of
 from .skeleton import Found, Skeleton
-
-Code = Literal["B", "H", "I", "i", "Q"]
-"""The format of a number, as in :mod:`array`."""
 
 Content = Literal["number", "address", "bitmap", "text", "bytes"]
 """What the values of a stored field are."""
 
-_CODES: Final[dict[tuple[int, bool], Code]] = {
-    (1, False): "B",
-    (2, False): "H",
-    (4, False): "I",
-    (4, True): "i",
-    (8, False): "Q",
-}
 _WIDTHS: Final = {"B": 1, "H": 2, "I": 4, "i": 4, "Q": 8}
 
 MAPPED: Final = bytes(10) + b"\xff\xff"
@@ -67,7 +57,7 @@ class StoredField:
 
     name: str
     content: Content
-    code: Code
+    code: IntegerCode
     """The format of a value in a record: of the number, or of the index of a text among the
     payloads; not used for values of 16 bytes."""
     find: Callable[[Skeleton], Found | None]
@@ -131,10 +121,10 @@ def _finder(slots: tuple[int, ...], cls: type | None) -> Callable[[Skeleton], Fo
     return find
 
 
-def _content_of(wire: Wire[object]) -> tuple[Content, Code]:
+def _content_of(wire: Wire[object]) -> tuple[Content, IntegerCode]:
     if isinstance(wire, Integer):
         integer = cast("Integer[int]", wire)
-        return "number", _CODES[integer.size, integer.signed]
+        return "number", INTEGER_CODES[integer.size, integer.signed]
     if isinstance(wire, MaskedFlags):
         return "number", "B"
     if isinstance(wire, Address):

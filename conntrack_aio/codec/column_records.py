@@ -16,8 +16,9 @@ from struct import Struct
 from typing import Final, NamedTuple, cast
 
 from ..model.enums import EventType
-from .column_fields import MAPPED, Code, StoredField, pack_fixed, type_number
+from .column_fields import MAPPED, StoredField, pack_fixed, type_number
 from .layouts import Layout, PackedMessages
+from .scalars import IntegerCode
 
 ABSENT, PRESENT, PRESENT_IPV6 = 0, 1, 2
 """Whether a value is present, and, for addresses, of which family it is."""
@@ -219,7 +220,7 @@ class _Copier:
             for size, code in ((2, "H"), (4, "I"), (8, "Q")):
                 copies = self._copies[size]
                 if copies:
-                    with view.cast(cast("Code", code)) as numbers:
+                    with view.cast(cast("IntegerCode", code)) as numbers:
                         step = stride // size
                         for at, start in copies:
                             numbers[at::step] = messages.numbers(start, size)
@@ -307,7 +308,7 @@ class Rows:
         self._order = order
         self._numbers = {field: number for number, field in enumerate(fields)}
         self._patterns = patterns
-        self._arrays: dict[Code, array[int]] = {}
+        self._arrays: dict[IntegerCode, array[int]] = {}
 
     def presence(self, field: StoredField) -> bytes:
         """Return, for each row, whether a field is present, one byte each."""
@@ -342,7 +343,7 @@ class Rows:
         both[1::2] = halves[at // 8 + 1 :: step]
         return memoryview(both).cast("B")
 
-    def _as_array(self, code: Code) -> array[int]:
+    def _as_array(self, code: IntegerCode) -> array[int]:
         known = self._arrays.get(code)
         if known is None:
             known = self._arrays[code] = array(code, self._records)

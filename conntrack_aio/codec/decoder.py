@@ -339,9 +339,8 @@ class Decoder(Generic[T]):
         """
         for layout in self._layouts.get(data[:8], ()):
             message = data[: layout.size]
-            known = int.from_bytes(message, "little") & layout.mask == layout.template
-            if known and len(message) == layout.size:
-                return cast("T", layout.make(message, self._unread))
+            if layout.reads(message, None):
+                return self.make(layout, message)
         return self._read(data, 0, messages.parse_header(data, 0, len(data)))
 
     def _read(self, buffer: bytes, offset: int, message: Message) -> T:

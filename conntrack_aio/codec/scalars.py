@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import attrs
 
@@ -99,11 +99,21 @@ def scalar_of(wire: Wire[object]) -> Scalar:
     raise TypeError(f"{wire!r} is not a scalar")
 
 
-_CODES = {(1, False): "B", (2, False): "H", (4, False): "I", (4, True): "i", (8, False): "Q"}
+IntegerCode = Literal["B", "H", "I", "i", "Q"]
+"""The format of a number, as in :mod:`struct` and :mod:`array`."""
+
+INTEGER_CODES: Final[dict[tuple[int, bool], IntegerCode]] = {
+    (1, False): "B",
+    (2, False): "H",
+    (4, False): "I",
+    (4, True): "i",
+    (8, False): "Q",
+}
+"""The formats of numbers, by their bytes and whether they have a sign."""
 
 
 def _integer(wire: Integer[int]) -> Scalar:
-    code = _CODES[wire.size, wire.signed]
+    code: str = INTEGER_CODES[wire.size, wire.signed]
     bits = 8 * wire.size
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if wire.signed else (0, (1 << bits) - 1)
     pack = struct.Struct(("=" if wire.host_order else "!") + code).pack

@@ -28,7 +28,6 @@ EVENT = lazy_classes_of(FlowEvent)
 FLOWS = [capture.data for capture in CAPTURED if capture.event is None]
 EVENTS = [capture.data for capture in CAPTURED if capture.event is not None]
 FLOW_FIELDS = [field.name for field in attrs.fields(Flow)]
-EVENT_FIELDS = [field.name for field in attrs.fields(FlowEvent)]
 SAMPLES = [*[(decode_flow, data) for data in FLOWS], *[(decode_event, data) for data in EVENTS]]
 
 
