@@ -25,7 +25,7 @@ from .message_lines import Line, LineWriter
 from .reference import decode_surveyed
 from .scalars import Scalar
 from .schema import Schema
-from .skeleton import Found, Skeleton, survey
+from .skeleton import Found, named_values, survey
 
 _TEXTS: Final = 1 << 10
 """The limit of a memo of texts."""
@@ -48,26 +48,15 @@ def _by_fields(obj: object, message: bytes) -> None:
     """Leave the text to be written from the fields of the object."""
 
 
-def _values_of(schema: Schema[object], skeleton: Skeleton, offset: int) -> Values:
-    """Return the values of the object whose slots in a skeleton begin at ``offset``."""
-    found = {field.name: skeleton.values[offset + field.slot] for field in schema.fields}
-    return {name: value for name, value in found.items() if value is not None}
-
-
 def _values_in(found: Found | None) -> Values:
     """Return the values of an object that is a value itself; none if it is absent."""
     inside = None if found is None else found.inside
-    return {} if inside is None else _values_of(inside.schema, inside, 0)
+    return {} if inside is None else named_values(inside)
 
 
 def _scalar(found: Found) -> Scalar:
     assert found.leaf.scalar is not None
     return found.leaf.scalar
-
-
-def _protocols_of(found: list[Found]) -> set[int]:
-    """Return the protocols of attributes that only tuples of one protocol have."""
-    return {each.leaf.when[1] for each in found if each.leaf.when is not None}
 
 
 class _TextWriter:
@@ -84,14 +73,14 @@ class _TextWriter:
         (inline,) = obj.schema.inlines
         line = Line(f"{obj.header_values['type'].name:<7} ")  # type: ignore[attr-defined]
         skeleton, at = obj.surveyed.skeleton, obj.offset
-        line.extend(self._flow(_values_of(inline.schema, skeleton, at + inline.offset)))
+        line.extend(self._flow(named_values(skeleton, inline.schema, at + inline.offset)))
         header = obj.header_fields["port_id"]
         assert header.scalar.memo is not None
         assert header.scalar.size is not None
         raw = self._writer.raw.unpack(header.offset, header.scalar.size, header.scalar.code)
         number = self._builder.expression("{memo}[{raw}]", memo=header.scalar.memo, raw=raw)
         line.add(self._unless_zero(" portid=%s", number))
-        timestamp = _values_of(obj.schema, skeleton, at).get("timestamp")
+        timestamp = named_values(skeleton, obj.schema, at).get("timestamp")
         if timestamp is not None:
             line.add(self._builder.call(time_piece, self._raw(timestamp)))
         return self._writer.build(line)
@@ -99,7 +88,7 @@ class _TextWriter:
     def compile_flow(self) -> WriteLine:
         """Return the function that writes a flow."""
         obj = self._obj
-        values = _values_of(obj.schema, obj.surveyed.skeleton, obj.offset)
+        values = named_values(obj.surveyed.skeleton, obj.schema, obj.offset)
         return self._writer.build(self._flow(values))
 
     def _flow(self, values: Values) -> Line:
@@ -146,19 +135,14 @@ class _TextWriter:
         return Line(self._looked_up(_states_of(_scalar(state)), state))
 
     def _direction(self, values: Values) -> Line:
-        proto = self._raw(values["proto"])
-        protocols = _protocols_of([values[name] for name in _ICMP_FIELDS if name in values])
-        if protocols:
-            # The kernel sends these attributes with their own protocol alone.
-            for each in protocols:
-                self._writer.require(
-                    self._builder.expression("{proto} == {each}", proto=proto, each=each)
-                )
+        if any(name in values for name in _ICMP_FIELDS):
+            # These attributes mean this only if the protocol is ICMP or ICMPv6.
             line = Line(self._address(values["src"]), " -> ", self._address(values["dst"]))
             for name in _ICMP_FIELDS:
                 value = self._raw(values[name]) if name in values else "None"
                 line.add(f" {name.removeprefix('icmp_')}=", value)
         else:
+            proto = self._raw(values["proto"])
             self._writer.require(
                 self._builder.expression("{proto} not in {icmp}", proto=proto, icmp=_ICMP)
             )
@@ -238,10 +222,7 @@ class _TextWriter:
         return self._builder.join("and", equal)
 
     def _inverse_type(self, icmp_type: Found) -> Expression:
-        """Return the ICMP type of replies; ``None`` if there is none.
-
-        :meth:`_direction` requires the protocol of the attribute.
-        """
+        """Return the ICMP type of replies; ``None`` if there is none."""
         assert icmp_type.leaf.when is not None
         inverse = ICMP_INVERSE if icmp_type.leaf.when[1] == ICMP else ICMPV6_INVERSE
         return self._builder.expression(

@@ -67,6 +67,20 @@ class Skeleton:
     """The values, by the slots of the schema; ``None`` for absent values."""
 
 
+def named_values(
+    skeleton: Skeleton, schema: Schema[object] | None = None, offset: int = 0
+) -> dict[str, Found]:
+    """Return the values of an object that are present, by the names of their fields.
+
+    :param skeleton: the skeleton that has the values.
+    :param schema: the schema of an object that is inlined there; that of the skeleton by default.
+    :param offset: the first of the object's slots among the skeleton's.
+    """
+    fields = (schema or skeleton.schema).fields
+    found = {field.name: skeleton.values[offset + field.slot] for field in fields}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 @attrs.define(eq=False)
 class Survey:
     """Where the values and the unknown attributes of a message are."""

@@ -11,7 +11,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from ..codec.raw_values import RawValues
-from ..codec.skeleton import Found, Skeleton, Survey
+from ..codec.skeleton import Found, Survey, named_values
 from ..function_builder import Expression, FunctionBuilder
 from ..netlink.attributes import HEADER, walk
 from .merging import UNREPORTED_FIELDS
@@ -29,12 +29,6 @@ Compare = Callable[[bytes, bytes], bool]
 
 _TUPLES: Final = frozenset({"orig", "reply"})
 _join: Final = b"".join
-
-
-def named_values(skeleton: Skeleton) -> dict[str, Found]:
-    """Return the values of an object that are present, by the names of their fields."""
-    found = {field.name: skeleton.values[field.slot] for field in skeleton.schema.fields}
-    return {name: value for name, value in found.items() if value is not None}
 
 
 # -- attributes ---------------------------------------------------------------------------------

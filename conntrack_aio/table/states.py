@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, TypeAlias, cast
 
 from ..codec.layout_writer import can_compile, compile_values, make_reader
 from ..codec.schema import schema_of
-from ..codec.skeleton import Found, Survey, survey
+from ..codec.skeleton import Found, Survey, named_values, survey
 from ..function_builder import BoundedMemo
 from ..model.enums import Status
 from ..model.events import FlowEvent
@@ -43,7 +43,6 @@ from .record_functions import (
     compile_unchanged,
     find_attributes,
     merged_pieces,
-    named_values,
 )
 from .tuple_keys import Keys
 
