@@ -196,7 +196,7 @@ class Connection(AsyncResource):
         """Dump the table, and return its flows as an Arrow table.
 
         Polars, DuckDB, pandas, pyarrow and others read it, without copying numbers. This needs the
-        package nanoarrow: ``pip install 'conntrack_aio[arrow]'``.
+        package nanoarrow: ``pip install nanoarrow``.
 
         :param match: which flows to return, instead of all.
         :param names: the names of the columns; by default all columns.

@@ -181,7 +181,7 @@ def _add_list(commands: _Commands) -> None:
         "--arrow",
         metavar="FILE",
         help="write the flows to a file (- for standard output) as an Arrow IPC stream, usually "
-        "named *.arrows; needs nanoarrow: pip install 'conntrack_aio[arrow]'",
+        "named *.arrows; needs nanoarrow: pip install nanoarrow",
     )
     files.add_argument(
         "--parquet", metavar="FILE", help="write the flows to a Parquet file; also needs pyarrow"
@@ -249,7 +249,7 @@ def _add_sql(commands: _Commands) -> None:
         help="run an SQL query on the flows in the kernel's table",
         description="Dump the kernel's table, run an SQL query of DuckDB on the table `flows`, and "
         "print its result. Only the columns that the query uses are read. Queries can read no file "
-        "and load no extension. Needs DuckDB: pip install 'conntrack_aio[sql]'.",
+        "and load no extension. Needs DuckDB: pip install duckdb nanoarrow.",
         epilog=_SQL_EPILOG,
     )
     command.add_argument("query", metavar="QUERY", help="one SELECT statement")

@@ -53,7 +53,7 @@ async def write_arrow(batches: ColumnBatches, path: str) -> None:
     :param path: the file; ``-`` for standard output.
     :raises CommandError: when nanoarrow is not installed.
     """
-    ipc = import_extra("nanoarrow.ipc", "nanoarrow", "'conntrack_aio[arrow]'")
+    ipc = import_extra("nanoarrow.ipc", "nanoarrow", "nanoarrow")
     buffer = BytesIO()
     writer: Any = ipc.StreamWriter.from_writable(buffer)
     with _writable(path) as file:
@@ -87,9 +87,9 @@ async def write_parquet(batches: ColumnBatches, path: str) -> None:
     :param path: the file.
     :raises CommandError: when pyarrow or nanoarrow is not installed.
     """
-    pyarrow: Any = import_extra("pyarrow", "pyarrow", "pyarrow 'conntrack_aio[arrow]'")
+    pyarrow: Any = import_extra("pyarrow", "pyarrow", "pyarrow nanoarrow")
     parquet: Any = import_extra("pyarrow.parquet", "pyarrow", "pyarrow")
-    import_extra("nanoarrow", "nanoarrow", "'conntrack_aio[arrow]'")
+    import_extra("nanoarrow", "nanoarrow", "nanoarrow")
     sources = select_columns(Flow, ())
     group = ArrowTable(sources, "text")
     with _writable(path) as file:

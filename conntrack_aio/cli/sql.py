@@ -88,8 +88,8 @@ class _Query:
         :raises CommandError: when DuckDB or nanoarrow is not installed, or when the query is
             something else.
         """
-        self._duckdb: Any = import_extra("duckdb", "duckdb", "'conntrack_aio[sql]'")
-        import_extra("nanoarrow", "nanoarrow", "'conntrack_aio[sql]'")
+        self._duckdb: Any = import_extra("duckdb", "duckdb", "duckdb nanoarrow")
+        import_extra("nanoarrow", "nanoarrow", "duckdb nanoarrow")
         self._text = text
         self._cursor: Any = None
         self._connection = self._connect()

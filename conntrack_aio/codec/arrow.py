@@ -46,7 +46,7 @@ def _nanoarrow() -> ModuleType:
         return import_module("nanoarrow")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "Arrow needs the package nanoarrow: pip install 'conntrack_aio[arrow]'",
+            "Arrow needs the package nanoarrow: pip install nanoarrow",
             name=error.name,
         ) from None
 

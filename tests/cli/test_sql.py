@@ -173,7 +173,7 @@ def test_a_query_without_its_packages(lab: Lab, module: str) -> None:
     assert run(lab, "sql", "from flows", command=without(module)) == (
         1,
         "",
-        f"conntrack-aio: this needs the package {module}: pip install 'conntrack_aio[sql]'\n",
+        f"conntrack-aio: this needs the package {module}: pip install duckdb nanoarrow\n",
     )
 
 
@@ -236,9 +236,9 @@ def test_files_that_cannot_be_written(three: Lab, option: str, path: str, error:
 @pytest.mark.parametrize(
     ("option", "module", "install"),
     [
-        ("--arrow", "nanoarrow", "'conntrack_aio[arrow]'"),
-        ("--parquet", "nanoarrow", "'conntrack_aio[arrow]'"),
-        ("--parquet", "pyarrow", "pyarrow 'conntrack_aio[arrow]'"),
+        ("--arrow", "nanoarrow", "nanoarrow"),
+        ("--parquet", "nanoarrow", "nanoarrow"),
+        ("--parquet", "pyarrow", "pyarrow nanoarrow"),
     ],
 )
 def test_files_without_their_packages(

@@ -171,6 +171,4 @@ def test_the_error_says_what_to_install_without_nanoarrow() -> None:
         "except ModuleNotFoundError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == (
-        "Arrow needs the package nanoarrow: pip install 'conntrack_aio[arrow]'\n"
-    )
+    assert done.stdout == ("Arrow needs the package nanoarrow: pip install nanoarrow\n")
