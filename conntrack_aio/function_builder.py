@@ -77,7 +77,7 @@ class BoundedMemo(dict[Any, Any]):
         return value
 
     def store(self, key: object, value: object) -> None:
-        """Add a result. :meth:`FunctionBuilder.store` writes the same statements as source."""
+        """Add a result."""
         if len(self) >= self.limit:
             self.make_room()
         self[key] = value
@@ -145,6 +145,7 @@ class FunctionBuilder:
         self._name = _identifier(name)
         self._about = about
         self._parameters: list[str] = ["*"] if keyword_only else []
+        self._first_lines: list[str] = []
         self._lines: list[str] = []
         self._indent = "    "
         self._taken: dict[str, int] = {name: 1}
@@ -155,6 +156,8 @@ class FunctionBuilder:
         """The name of each bound object, by the object's id."""
         self._getters: dict[int, Expression] = {}
         """The name of each memo's ``get``, by the memo's id. Each ``memo.get`` is a new object."""
+        self._stored: set[int] = set()
+        """The ids of the memos in which the function makes room."""
         self._factories = factories
         self._captured: dict[str, object] = {}
         """The values of :meth:`capture`, by name, if the function may share its source."""
@@ -285,7 +288,7 @@ class FunctionBuilder:
 
     def first_line(self, template: LiteralString, /, **parts: object) -> None:
         """Write a statement before those written so far: see :meth:`expression`."""
-        self._lines.insert(0, f"    {self._render(template, parts)}")
+        self._first_lines.insert(0, f"    {self._render(template, parts)}")
 
     def let(self, hint: str, template: LiteralString, /, **parts: object) -> Expression:
         """Assign an expression to a new local variable, and return the variable."""
@@ -315,9 +318,16 @@ class FunctionBuilder:
         self._lines.insert(at, self._indented(self._render(template, parts) + ":"))
 
     def store(self, memo: BoundedMemo, key: object, value: object) -> None:
-        """Write :meth:`BoundedMemo.store` as source, which saves a call."""
-        with self.block("if {len}({memo}) >= {memo}.limit", len=len, memo=memo):
-            self.line("{memo}.make_room()", memo=memo)
+        """Write the addition of a result to a memo.
+
+        The function makes room in the memo when it is called, and not for each result, because
+        that would take as long as the addition. So what one call adds may exceed the limit.
+        """
+        if id(memo) not in self._stored:
+            self._stored.add(id(memo))
+            check = self._render("if {len}({memo}) >= {memo}.limit", {"len": len, "memo": memo})
+            make_room = self._render("{memo}.make_room()", {"memo": memo})
+            self._first_lines += [f"    {check}:", f"        {make_room}"]
         self.line("{memo}[{key}] = {value}", memo=memo, key=key, value=value)
 
     def _indented(self, statement: str) -> str:
@@ -332,7 +342,7 @@ class FunctionBuilder:
     def source(self) -> str:
         """The source as written so far. If it may be shared, it is the source of a factory."""
         header = f"def {self._name}({', '.join(self._parameters)}):"
-        body = self._lines or ["    pass"]
+        body = [*self._first_lines, *self._lines] or ["    pass"]
         if self._factories is None:
             return "\n".join([header, *body, ""])
         factory = f"def make({', '.join(self._captured)}):"

@@ -333,10 +333,6 @@ class _Writer:
     def _scalar(self, scalar: Scalar, start: int, size: int) -> Expression:
         builder, memo = self.builder, scalar.memo
         raw = self.raw.unpack(start, size, scalar.code)
-        if memo is None and scalar.code == "H":
-            # Otherwise each port would be a separate object: a fifth of a flow's memory.
-            numbers = builder.bind(_small_numbers(), "numbers")
-            return builder.expression("{numbers}[{raw}]", numbers=numbers, raw=raw)
         if memo is None:
             return raw
         if scalar.attributes is None:
@@ -465,11 +461,6 @@ class _ReaderCompiler:
 
 
 # Memos
-
-
-@cache
-def _small_numbers() -> list[int]:
-    return list(range(1 << 16))
 
 
 @cache

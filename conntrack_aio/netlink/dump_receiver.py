@@ -25,14 +25,14 @@ from .threads import THREAD_START_TIMEOUT, Threads, Wakeup
 if TYPE_CHECKING:
     from .recvmmsg import MessageVector
 
-CHUNKS_PER_CALL: Final = 12
+CHUNKS_PER_CALL: Final = 48
 """The most chunks (of 32 KiB, some 140 flows) that one system call receives.
 
 A thread that returns from a system call waits until the event loop's thread lets it run, and the
 kernel does nothing in the meantime. So fewer calls keep the kernel working. But a request of
 another task may wait until a call ends, because both need the same lock in the kernel."""
 
-_VECTORS: Final = 3
+_VECTORS: Final = 2
 """How many calls may have been made whose chunks are not yet taken by the reader: while the kernel
 fills the buffers of one, the reader takes the chunks of the other."""
 

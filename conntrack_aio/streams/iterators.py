@@ -85,10 +85,10 @@ class ItemIterator(AsyncResource, Generic[T]):
             while not self._is_ready():
                 if not await self._refill():
                     raise StopAsyncIteration
-        item = self._pending.popleft()
+        item: Any = self._pending.popleft()
         if self._has_errors and isinstance(item, self._raises):
             raise item
-        return cast("T", item)
+        return item  # type: ignore[no-any-return]  # a call of cast() would take long
 
     def batches(self) -> Batches[T]:
         """Return an async iterator of lists with the same items in the same order.

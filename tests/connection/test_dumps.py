@@ -120,7 +120,7 @@ async def test_an_exhausted_dump_stays_exhausted(conn: Connection) -> None:
 @pytest.mark.long
 async def test_a_slow_reader_holds_only_a_few_chunks_in_memory(conn: Connection) -> None:
     """The library prefetches a few chunks and does not request more until they are read."""
-    created = {flow.key for flow in await fill(conn, 8000)}
+    created = {flow.key for flow in await fill(conn, 16000)}
     dump = conn.dump()
     first = [await anext(dump) for _ in range(300)]
     prefetcher = dump._receiver._prefetcher
@@ -131,7 +131,7 @@ async def test_a_slow_reader_holds_only_a_few_chunks_in_memory(conn: Connection)
     waiting = sum(received.filled for received in prefetcher._received)
     assert 0 < waiting <= PREFETCHED_CHUNKS
     dumped = [flow.key for flow in [*first, *[flow async for flow in dump]]]
-    assert len(dumped) == len(created) == 12000
+    assert len(dumped) == len(created) == 24000
     assert set(dumped) == created
     (socket,) = dump._receiver.sockets
     assert socket.datagrams_received > PREFETCHED_CHUNKS
