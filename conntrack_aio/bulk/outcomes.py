@@ -92,7 +92,7 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
     :func:`asyncio.ensure_future` makes a task of it. Nothing is sent before it is iterated over or
     awaited; an operation that is dropped unused warns with a :exc:`RuntimeWarning`.
 
-    Items are taken and requests are sent on a socket of its own, up to two windows ahead of the
+    Items are taken and requests are sent on a socket of its own, up to four windows ahead of the
     outcomes that were handed out. A window is 256 items, fewer if the system grants less receive
     buffer. An async iterable must not wait for the outcome of an item that it has yielded: outcomes
     are returned only after it yields its next item or ends. Items that it has yielded are sent

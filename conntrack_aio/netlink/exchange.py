@@ -150,6 +150,13 @@ class Answers:
         """Whether every request is answered."""
         return self.open == 0
 
+    @property
+    def refusal(self) -> Completion | None:
+        """How the first request ended, if it was refused for lack of privilege."""
+        first = self.completions[0] if self.completions else None
+        refused = first is not None and first.errno == errno.EPERM and not self.lossy
+        return first if refused else None
+
     def feed(self, buffer: BytesLike, length: int) -> None:
         """Take in the first ``length`` bytes of ``buffer`` as one datagram.
 
@@ -183,15 +190,27 @@ class Answers:
             if not self.open:
                 self.complete()
 
+    def add_successes(self, numbers: range) -> None:
+        """Take in acknowledgements, by their sequence numbers."""
+        at = slice(numbers.start - self._seq, numbers.stop - self._seq)
+        unanswered = [None] * len(numbers)
+        if at.start < 0 or self.completions[at] != unanswered:
+            for seq in numbers:
+                self._add(seq, messages.SUCCESS)
+            return
+        self.completions[at] = [messages.SUCCESS] * len(numbers)
+        self.open -= len(numbers)
+        if not self.open:
+            self.complete()
+
     def note_drained(self) -> None:
         """Note that the socket has nothing more to read.
 
         If the first request was refused for lack of privilege, the kernel will not answer the
         requests after it: they get the same completion.
         """
-        first = self.completions[0]
-        if first is not None and first.errno == errno.EPERM and not self.lossy:
-            self.fail_unanswered(first)
+        if self.refusal is not None:
+            self.fail_unanswered(self.refusal)
 
     def note_lost(self, unreadable: OSError | None = None) -> None:
         """Note that answers are missing, to these requests or to the following ones.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ..errors import SECCOMP_ERRNOS, DecodeError, KernelError
@@ -19,7 +19,8 @@ HEADER = struct.Struct("=IHHII")
 HEADER_SIZE = HEADER.size
 _ERRNO = struct.Struct("=i")
 _ACK = struct.Struct("=IHHIIi16x")
-_OFFSET = struct.Struct("=I")
+_WORD = struct.Struct("=I")
+_ERROR_TYPE = struct.pack("=H", NLMSG.ERROR)
 _CAPPED = int(NLM_F.CAPPED)
 _ACK_TLVS = int(NLM_F.ACK_TLVS)
 
@@ -99,6 +100,24 @@ def parse_success(buffer: BytesLike, length: int) -> int | None:
     return seq if size == length and kind == ERROR and not code else None
 
 
+def parse_successes(sizes: list[int], words: Callable[[int], list[int]]) -> range | None:
+    """Return the sequence numbers of datagrams that acknowledge consecutive requests.
+
+    :param sizes: the sizes of the datagrams.
+    :param words: returns, for each datagram, the four bytes at an offset as a number.
+    :returns: ``None`` if there is anything else among them.
+    """
+    count = len(sizes)
+    if not sizes or sizes != [_ACK.size] * count or words(0) != sizes:
+        return None
+    kinds, seqs = words(4), words(8)
+    is_error = _WORD.pack(kinds[0])[:2] == _ERROR_TYPE
+    numbers = range(seqs[0], seqs[0] + count)
+    if not is_error or kinds != kinds[:1] * count or seqs != list(numbers) or any(words(16)):
+        return None
+    return numbers
+
+
 def parse_done(buffer: BytesLike, message: Message) -> Completion:
     """Read the end of a dump. Its code is 0 from most subsystems and kernels; some omit it."""
     if message.end - message.start < 4:
@@ -141,7 +160,7 @@ def _extended_ack(buffer: BytesLike, message: Message, start: int) -> tuple[str 
             if number == NLMSGERR_ATTR.MSG:
                 text = bytes(buffer[first:last]).split(b"\0", 1)[0].decode(errors="replace")
             elif number == NLMSGERR_ATTR.OFFS and last - first >= 4:
-                (offset,) = _OFFSET.unpack_from(buffer, first)
+                (offset,) = _WORD.unpack_from(buffer, first)
     except DecodeError:
         # The code is what counts: a malformed explanation must not hide it.
         pass

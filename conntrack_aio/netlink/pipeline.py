@@ -4,9 +4,10 @@ The kernel does its work inside ``sendmsg``, which takes most of the time of man
 thread sends. At the same time the event loop's thread makes the next window, and reads the answers
 to the previous one.
 
-The thread makes one system call for each window and leaves the answers to the event loop. Every
-call releases the interpreter's lock, and if the loop is busy, getting it back takes up to 5 ms.
-Once in a window that is nothing. Once for each answer it would take longer than all the rest.
+The thread makes one system call for all windows that wait, and leaves the answers to the event
+loop. Every call releases the interpreter's lock, and the thread gets it back when the loop sleeps,
+or after 5 ms. Once for each window or two that is little. Once for each answer it would take longer
+than all the rest.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from .threads import Threads, Wakeup
 REQUESTS_PER_WINDOW: Final = 256
 """Requests in a window at most."""
 
-MAX_WINDOWS_IN_FLIGHT: Final = 2
-"""Windows that may be unfinished: the one being sent, and the one whose answers are read."""
+MAX_WINDOWS_IN_FLIGHT: Final = 4
+"""Windows that may be unfinished: two that are being sent, and two that are made, or whose answers
+are read."""
 
 RECEIVE_BUFFER: Final = MAX_WINDOWS_IN_FLIGHT * REQUESTS_PER_WINDOW * ANSWER_COST // 2
 """The receive buffer to ask for, which the kernel doubles. If less is granted, the windows are
@@ -51,7 +53,15 @@ class RequestWindow(Answers):
         """Whether the kernel has carried the requests out, or sending them failed."""
         self.error: BaseException | None = None
         """The error with which sending failed."""
+        self.sent_after: RequestWindow | None = None
+        """The window before it in the same datagram."""
         self._requests = requests
+        self.size = sum(map(len, requests))
+        """Bytes of the requests."""
+
+    def data(self) -> bytes:
+        """Return all requests."""
+        return b"".join(self._requests)
 
     def datagrams(self) -> list[bytes]:
         """Return the datagrams to send, nearly always one.
@@ -60,15 +70,20 @@ class RequestWindow(Answers):
         """
         if not self._requests:
             return []
-        whole = b"".join(self._requests)
-        if len(whole) <= _DATAGRAM_SIZE or len(self._requests) == 1:
-            return [whole]
+        if self.size <= _DATAGRAM_SIZE or len(self._requests) == 1:
+            return [self.data()]
         datagrams = [b""]
         for request in self._requests:
             if len(datagrams[-1]) + len(request) > _DATAGRAM_SIZE:
                 datagrams.append(b"")
             datagrams[-1] += request
         return [datagram for datagram in datagrams if datagram]
+
+    def note_drained(self) -> None:
+        before = self.sent_after
+        if before is not None and before.refusal is not None and not self.lossy:
+            self.fail_unanswered(before.refusal)
+        super().note_drained()
 
 
 class Pipeline:
@@ -143,18 +158,32 @@ class Pipeline:
         """Send all queued windows on the thread."""
         while True:
             with self._lock:
-                if not self._unsent:
+                windows = self._take_unsent()
+                if not windows:
                     self._sending = False
                     return
-                window = self._unsent.popleft()
             try:
                 with self.socket.keep_open():
-                    for datagram in window.datagrams():
+                    for datagram in _datagrams_of(windows):
                         self.socket.send(datagram)
             except BaseException as error:  # finish() handles it in the event loop's thread
-                window.error = error
-            window.sent = True
+                for window in windows:
+                    window.error = error
+            for window in windows:
+                window.sent = True
             self._window_sent.notify()
+
+    def _take_unsent(self) -> list[RequestWindow]:
+        """Remove the next windows that fit into one datagram, or the next one, and return them."""
+        unsent, windows, size = self._unsent, list[RequestWindow](), 0
+        before: RequestWindow | None = None
+        while unsent and (not windows or size + unsent[0].size <= _DATAGRAM_SIZE):
+            window = unsent.popleft()
+            windows.append(window)
+            if window.size:
+                window.sent_after, before = before, window
+                size += window.size
+        return windows
 
     async def finish(self, window: RequestWindow) -> None:
         """Return when a window is answered. Windows may be finished in any order.
@@ -218,3 +247,11 @@ class Pipeline:
                 self._unsent.clear()
         self.socket.close()
         self._window_sent.close()
+
+
+def _datagrams_of(windows: Sequence[RequestWindow]) -> list[bytes]:
+    """Return the datagrams that send some windows: one for several, which fit into it."""
+    if len(windows) == 1:
+        return windows[0].datagrams()
+    whole = b"".join([window.data() for window in windows])
+    return [whole] if whole else []

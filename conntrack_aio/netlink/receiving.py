@@ -10,12 +10,20 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from contextlib import closing
+from typing import Final
 
 import anyio
 
+from ..errors import DecodeError
 from .exchange import Answers, Exchange, Response
 from .opening import open_socket
 from .socket import NetlinkSocket
+
+_MANY: Final = 16
+"""The number of unanswered requests from which on several answers are received at a time."""
+
+_AT_A_TIME: Final = 64
+"""The most answers that are received at a time."""
 
 
 def receive_answers(socket: NetlinkSocket, answers: Answers) -> bool:
@@ -31,6 +39,8 @@ def receive_answers(socket: NetlinkSocket, answers: Answers) -> bool:
     receive, buffer, feed = socket.receive, socket.buffer, answers.feed
     while answers.open:
         try:
+            while answers.open >= _MANY:
+                _receive_some(socket, answers)
             while answers.open:
                 feed(buffer, receive())
         except BlockingIOError:
@@ -41,6 +51,32 @@ def receive_answers(socket: NetlinkSocket, answers: Answers) -> bool:
                 raise
             answers.note_lost()
     return True
+
+
+def _receive_some(socket: NetlinkSocket, answers: Answers) -> None:
+    """Feed ``answers`` with what the socket has received, up to :data:`_AT_A_TIME` datagrams.
+
+    :raises DecodeError: when a datagram is not netlink; the others were fed.
+    :raises OSError: when there is no datagram, or the socket cannot be read.
+    """
+    received = socket.fill_own(_AT_A_TIME)
+    if received is None:
+        answers.feed(socket.buffer, socket.receive())
+        return
+    successes = socket.take_successes(*received)
+    if successes is not None:
+        answers.add_successes(successes)
+        return
+    failure: DecodeError | None = None
+    for datagram in socket.take(*received, join=False):
+        try:
+            if isinstance(datagram, DecodeError):
+                raise datagram
+            answers.feed(datagram, len(datagram))
+        except DecodeError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
 
 
 async def wait_for_answers(

@@ -102,8 +102,12 @@ class MessageVector:
         """The sizes of the datagrams of the last call, also of those larger than their buffer."""
         self.port_ids: Final = memoryview(addresses).cast("I")[1::3]
         """The port ids of their senders."""
-        self.first_words: Final = self.view.cast("I")[:: step // 4]
-        """The first four bytes of each."""
+        self._words = self.view.cast("I")
+        self._step = step // 4
+
+    def words(self, offset: int) -> memoryview:
+        """Return the four bytes at an offset of each datagram, as numbers in host byte order."""
+        return self._words[offset // 4 :: self._step]
 
     def receive(self, fd: int, limit: int) -> int | None:
         """Fill the first buffers, at most ``limit``, and return their number.

@@ -27,7 +27,7 @@ from ..eventloop import Wait
 from ..uapi.netlink import NETLINK_OPTION, SOL_NETLINK
 from ..uapi.socket import SO_ATTACH_FILTER
 from .bpf import Program
-from .messages import HEADER_SIZE
+from .messages import HEADER_SIZE, parse_successes
 from .raw import RawSocket, observed
 from .receive_buffer import QueueState, ReceiveBuffer
 
@@ -229,16 +229,30 @@ class NetlinkSocket:
         :raises OSError: with ENOBUFS when the receive buffer overflowed, so that messages were
             dropped; with another errno when the system refuses to receive.
         """
+        received = self.fill_own(limit)
+        if received is None:
+            datagrams += self.receive_datagram()
+            return 1
+        datagrams += self.take(*received)
+        return received[1]
+
+    def fill_own(self, limit: int) -> tuple[MessageVector, int] | None:
+        """Receive up to ``limit`` datagrams into a vector of this socket's own.
+
+        Do not mix limits on one socket: the first one decides how many buffers there are.
+
+        :returns: the vector and the number of datagrams, for :meth:`take`; ``None`` where they can
+            only be received one by one. Nothing was received then.
+        :raises BlockingIOError: when there is none.
+        :raises OSError: as :meth:`receive_some` does.
+        """
         vector = self._vector or self.make_vector(limit)
-        if vector is not None:
-            count = self.fill(vector, limit)
-            if count is not None:
-                self._vector = vector
-                datagrams += self.take(vector, count)
-                return count
-            self._vector = None  # from now on, read them one by one
-        datagrams += self.receive_datagram()
-        return 1
+        count = None if vector is None else self.fill(vector, limit)
+        if vector is None or count is None:
+            self._vector = None
+            return None
+        self._vector = vector
+        return vector, count
 
     def receive_datagram(self) -> list[bytes | DecodeError]:
         """Receive one datagram, as :meth:`receive_some` does, and return it in a list.
@@ -283,13 +297,19 @@ class NetlinkSocket:
         """
         return vector.receive(self.raw.fileno(), limit)
 
-    def take(self, vector: MessageVector, count: int) -> Iterator[bytes | DecodeError]:
+    def take(
+        self, vector: MessageVector, count: int, *, join: bool = True
+    ) -> Iterator[bytes | DecodeError]:
         """Return the first ``count`` datagrams of a vector, as :meth:`receive_some` does.
 
         Each is copied when the iterator gets to it, so that large ones are not all in memory.
+
+        :param vector: the vector.
+        :param count: how many of its buffers are filled.
+        :param join: whether to join datagrams of one message each.
         """
         offsets, sizes = list(vector.offsets[:count]), vector.lengths[:count].tolist()
-        first_words = vector.first_words[:count].tolist()
+        first_words = vector.words(0)[:count].tolist()
         port_ids = vector.port_ids[:count].tolist()
         if any(port_ids):
             offsets, sizes, first_words = (
@@ -301,13 +321,28 @@ class NetlinkSocket:
         self.bytes_received += sum(sizes)
         view = vector.view
         # A message starts with its length. If that is the datagram's, it is the only message in it.
-        if first_words == sizes and not any(map(_is_invalid_size, sizes)):
+        if join and first_words == sizes and not any(map(_is_invalid_size, sizes)):
             parts = [view[at : at + size] for at, size in zip(offsets, sizes, strict=True)]
             return iter([b"".join(parts)] if parts else [])
         return (
             bytes(view[at : at + size]) if size <= RECEIVE_SIZE else _too_large(size)
             for at, size in zip(offsets, sizes, strict=True)
         )
+
+    def take_successes(self, vector: MessageVector, count: int) -> range | None:
+        """Return the sequence numbers of the first ``count`` datagrams of a vector.
+
+        :returns: ``None`` unless all of them are acknowledgements of consecutive requests. Then
+            call :meth:`take`.
+        """
+        if any(vector.port_ids[:count].tolist()):
+            return None
+        sizes = vector.lengths[:count].tolist()
+        numbers = parse_successes(sizes, lambda offset: vector.words(offset)[:count].tolist())
+        if numbers is not None:
+            self.datagrams_received += count
+            self.bytes_received += sum(sizes)
+        return numbers
 
     # -- options ------------------------------------------------------------------------------
 

@@ -157,11 +157,12 @@ async def test_replies_that_cannot_be_read_raise_no_reply_at_once(
 ) -> None:
     """The requests may have been carried out. The error does not wait for the reply timeout."""
 
-    def refused(self: NetlinkSocket) -> int:
+    def refused(self: NetlinkSocket, *arguments: object) -> int:
         raise OSError(errno.EPERM, "refused")
 
     with monkeypatch.context() as patch:
         patch.setattr(NetlinkSocket, "receive", refused)
+        patch.setattr(NetlinkSocket, "fill", refused)
         with anyio.fail_after(3):
             with pytest.raises(NoReply):
                 await conn.count()

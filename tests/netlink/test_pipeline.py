@@ -69,7 +69,6 @@ async def test_every_request_is_answered() -> None:
             await pipe.finish(window)
         assert [window.completions for window in windows] == [[DONE] * 3, [DONE] * 2]
         assert [len(request.payload) for request in fake.requests] == [4] * 5
-        assert len(fake.sent) == 2
         assert pipe.requests == 5
         assert pipe.stray_replies == pipe.overruns == 0
 
@@ -191,24 +190,104 @@ async def test_finishing_can_be_cancelled_and_called_again() -> None:
 
 async def test_a_lack_of_privilege_answers_only_its_own_datagram() -> None:
     """The kernel does not answer the rest of the datagram, but answers the next one."""
-    requests: list[ReceivedRequest] = []
 
     def refuse_first(socket: FakeSocket, request: ReceivedRequest) -> None:
-        requests.append(request)
-        if len(requests) == 1:
+        if request.seq == 1:
             socket.ack(request, errno.EPERM)
-        elif len(requests) > 3:
+        elif request.seq > 3:
             socket.ack(request)
 
     with make_pipeline(refuse_first) as (pipe, _):
-        windows = [push(pipe, 3), push(pipe, 2)]
-        await anyio.to_thread.run_sync(
-            wait_in_thread, lambda: all(window.sent for window in windows)
-        )
+        windows = [push(pipe, 3)]
+        await anyio.to_thread.run_sync(wait_in_thread, lambda: windows[0].sent)
+        windows.append(push(pipe, 2))
+        await anyio.to_thread.run_sync(wait_in_thread, lambda: windows[1].sent)
         for window in windows:
             await pipe.finish(window)
         assert windows[0].completions == [Completion(errno.EPERM)] * 3
         assert windows[1].completions == [DONE] * 2
+
+
+@contextmanager
+def pushed_while_sending(script: Script) -> Iterator[tuple[Pipeline, FakeSocket]]:
+    """Create a pipeline whose thread goes on when the ``with`` block waits for a window.
+
+    It is busy with a first request, so it sends the windows of the ``with`` block together.
+    """
+    gate, busy = threading.Event(), threading.Event()
+
+    def wait_first(socket: FakeSocket, request: ReceivedRequest) -> None:
+        if request.seq == 1:
+            busy.set()
+            assert gate.wait(10)
+            socket.ack(request)
+        else:
+            script(socket, request)
+
+    with make_pipeline(wait_first) as (pipe, fake):
+        push(pipe, 1)
+        assert busy.wait(10)
+        finish = pipe.finish
+
+        async def open_gate(window: RequestWindow) -> None:
+            gate.set()
+            await finish(window)
+
+        pipe.finish = open_gate  # type: ignore[method-assign]
+        yield pipe, fake
+
+
+async def test_windows_that_wait_are_sent_together() -> None:
+    with pushed_while_sending(acknowledge) as (pipe, fake):
+        windows = [push(pipe, 2), push(pipe, 0), push(pipe, 3)]
+        for window in windows:
+            await pipe.finish(window)
+        assert [window.completions for window in windows] == [[DONE] * 2, [], [DONE] * 3]
+        assert [request.seq for request in fake.requests] == [1, 2, 3, 4, 5, 6]
+        assert len(fake.sent) == 2
+
+
+async def test_windows_are_sent_together_if_they_fit_into_a_datagram() -> None:
+    with pushed_while_sending(acknowledge) as (pipe, fake):
+        windows = [push(pipe, 10, size=5000) for _ in range(3)]
+        for window in windows:
+            await pipe.finish(window)
+        assert [window.completions for window in windows] == [[DONE] * 10] * 3
+        assert len(fake.sent) == 3
+        assert max(map(len, fake.sent)) <= 128 * 1024
+
+
+async def test_a_lack_of_privilege_answers_all_windows_of_its_datagram() -> None:
+    def refuse_second(socket: FakeSocket, request: ReceivedRequest) -> None:
+        if request.seq == 2:
+            socket.ack(request, errno.EPERM)
+
+    with pushed_while_sending(refuse_second) as (pipe, _):
+        windows = [push(pipe, 2), push(pipe, 0), push(pipe, 3), push(pipe, 1)]
+        with anyio.fail_after(3):
+            for window in windows:
+                await pipe.finish(window)
+        refused = Completion(errno.EPERM)
+        assert [window.completions for window in windows] == [
+            [refused] * 2,
+            [],
+            [refused] * 3,
+            [refused],
+        ]
+
+
+async def test_a_failed_send_fails_all_windows_of_its_datagram() -> None:
+    with pushed_while_sending(acknowledge) as (pipe, fake):
+        windows = [push(pipe, 2), push(pipe, 1)]
+
+        def refuse(data: bytes, address: tuple[int, int]) -> int:
+            raise OSError(errno.ENOMEM, "no")
+
+        fake.sendto = refuse  # type: ignore[method-assign]
+        for window in windows:
+            await pipe.finish(window)
+        failed = Completion(errno.ENOMEM)
+        assert [window.completions for window in windows] == [[failed] * 2, [failed]]
 
 
 def wait_in_thread(condition: Callable[[], bool]) -> None:

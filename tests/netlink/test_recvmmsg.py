@@ -12,6 +12,8 @@ from support.lab import Lab
 
 from conntrack_aio.errors import DecodeError
 from conntrack_aio.netlink import messages
+from conntrack_aio.netlink.exchange import Answers
+from conntrack_aio.netlink.receiving import receive_answers
 from conntrack_aio.netlink.recvmmsg import MessageVector, is_available
 from conntrack_aio.netlink.socket import RECEIVE_SIZE, NetlinkSocket
 from conntrack_aio.uapi.netlink import AF_NETLINK
@@ -163,3 +165,119 @@ def test_messages_of_another_program_are_dropped_and_counted(lab: Lab) -> None:
         sock = NetlinkSocket(raw)
         assert receive_all(sock) == []
         assert (sock.forged, sock.datagrams_received) == (5, 0)
+
+
+# receive_answers
+
+
+def acknowledgement(seq: int, code: int = 0, flags: int = 0x100) -> bytes:
+    return struct.pack("=IHHIIiIHHII", 36, messages.ERROR, flags, seq, 0, -code, 20, 1, 5, seq, 0)
+
+
+def receive_answers_to(ours: socket.socket, count: int) -> tuple[Answers, NetlinkSocket]:
+    """Receive the answers to requests with the sequence numbers from 1 on."""
+    ours.setblocking(False)
+    answers, sock = Answers(1, count), NetlinkSocket(ours)
+    while True:
+        try:
+            receive_answers(sock, answers)
+        except DecodeError:
+            answers.note_lost()
+        else:
+            return answers, sock
+
+
+def test_many_acknowledgements_are_received_at_a_time(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    for seq in range(1, 151):
+        theirs.send(acknowledgement(seq, flags=seq // 100))
+    answers, sock = receive_answers_to(ours, 150)
+    assert answers.completions == [messages.SUCCESS] * 150
+    assert answers.done
+    assert (sock.datagrams_received, sock.bytes_received) == (150, 150 * 36)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        acknowledgement(20, errno.EEXIST),
+        struct.pack("=IHHII", 20, 0x100, 2, 20, 0) + b"some" + acknowledgement(20),
+        struct.pack("=IHHIIi", 20, messages.DONE, 2, 20, 0, 0),
+        acknowledgement(999),
+        acknowledgement(20, flags=2),
+    ],
+    ids=["an error", "a reply", "done", "another request's", "other flags"],
+)
+@pytest.mark.parametrize("before", [0, 19, 39])
+def test_other_answers_among_them_are_read_as_if_they_came_alone(
+    pair: tuple[socket.socket, socket.socket], other: bytes, before: int
+) -> None:
+    ours, theirs = pair
+    numbers = [seq for seq in range(1, 41) if seq != 20]
+    sent = [*map(acknowledgement, numbers[:before]), other, *map(acknowledgement, numbers[before:])]
+    for datagram in sent:
+        theirs.send(datagram)
+    answers, _ = receive_answers_to(ours, 40)
+    one_by_one = Answers(1, 40)
+    for datagram in sent:
+        one_by_one.feed(datagram, len(datagram))
+    assert answers.completions == one_by_one.completions
+    assert answers.replies == one_by_one.replies
+    assert (answers.open, answers.stray_replies) == (one_by_one.open, one_by_one.stray_replies)
+
+
+def test_a_malformed_answer_hides_no_other_answer(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    for seq in range(1, 41):
+        malformed = struct.pack("=IHHII", 16, messages.ERROR, 0, seq, 0)
+        theirs.send(malformed if seq == 20 else acknowledgement(seq))
+    answers, _ = receive_answers_to(ours, 40)
+    expected: list[messages.Completion | None] = [messages.SUCCESS] * 40
+    expected[19] = None
+    assert answers.completions == expected
+    assert answers.lossy
+
+
+def test_acknowledgements_that_come_twice_count_once(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    for seq in [*range(1, 21), *range(1, 41)]:
+        theirs.send(acknowledgement(seq))
+    answers, _ = receive_answers_to(ours, 40)
+    assert answers.completions == [messages.SUCCESS] * 40
+    assert answers.done
+
+
+def test_acknowledgements_of_the_next_requests_are_passed_on(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    for seq in range(1, 61):
+        theirs.send(acknowledgement(seq))
+    first, second = Answers(1, 30), Answers(31, 30)
+    first.following = second
+    assert receive_answers(NetlinkSocket(ours), first)
+    assert first.done
+    assert second.done
+
+
+def test_forged_acknowledgements_are_dropped(lab: Lab) -> None:
+    """Another program sends what looks like the kernel's answers."""
+
+    def open_usersock() -> socket.socket:
+        raw = socket.socket(AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_USERSOCK)
+        raw.bind((0, 0))
+        return raw
+
+    raw, sender = lab.run(lambda: (open_usersock(), open_usersock()))
+    with raw, sender:
+        for seq in range(1, 31):
+            sender.sendto(acknowledgement(seq), (raw.getsockname()[0], 0))
+        answers, sock = receive_answers_to(raw, 30)
+        assert answers.completions == [None] * 30
+        assert (sock.forged, sock.datagrams_received) == (30, 0)

@@ -30,6 +30,7 @@ from conntrack_aio import (
     connect,
     session,
 )
+from conntrack_aio.netlink.pipeline import MAX_WINDOWS_IN_FLIGHT, REQUESTS_PER_WINDOW
 from conntrack_aio.operations.probes import Probes
 from conntrack_aio.testing import FakeKernel, FakeSocket, ReceivedRequest
 
@@ -93,7 +94,7 @@ async def test_a_bulk_operation_left_early_sends_no_more(conn: Connection) -> No
         async for _ in bulk.batches():
             break
     await files.closed()
-    assert await conn.count() <= 2 * 2 * 256
+    assert await conn.count() <= 2 * MAX_WINDOWS_IN_FLIGHT * REQUESTS_PER_WINDOW
 
 
 @pytest.mark.kernel
