@@ -68,9 +68,18 @@ _SEQ_SHIFT: Final = 64
 """The offset of the sequence number in a message, in bits."""
 _SEQ_MASK: Final = 0xFFFFFFFF << _SEQ_SHIFT
 
-_Reader = tuple[int, int, int, int, Make, Layout]
+_Reader = tuple[int, int, int, int, Make, Layout | None, "list[_Reader]"]
 """The size and the step of a layout, its mask and its template with the sequence number, the
-function that creates an object, and the layout."""
+function that creates an object, the layout, and the readers of other layouts for messages with the
+same first eight bytes."""
+
+
+def _make_nothing(message: bytes) -> Any:
+    raise AssertionError("no message is read by this")
+
+
+_READS_NOTHING: Final[_Reader] = (0, 0, 0, 1, _make_nothing, None, [])
+"""The reader for messages without a layout: no number is 1 after a mask of 0."""
 
 _PORT_ID: Final = HeaderField(12, scalar_of(HOST_U32))
 _RESOURCE: Final = HeaderField(18, scalar_of(U16))
@@ -200,7 +209,7 @@ class Decoder(Generic[T]):
             self._unread = tuple([lazy_classes_of(each).unread for each in lazy])
         self._layouts: dict[bytes, list[Layout]] = {}
         """The layouts, by the first eight bytes of a header: length, type and flags."""
-        self._readers: dict[tuple[State, bytes | None], dict[bytes, list[_Reader]]] = {}
+        self._readers: dict[tuple[State, bytes | None], dict[bytes, _Reader]] = {}
         """The same layouts with what :meth:`read` needs of them, by state and sequence number."""
         self._compiled = 0
         self._missed = 0
@@ -249,33 +258,44 @@ class Decoder(Generic[T]):
         """
         state = self._unread if sample is None else self._state_of(sample)
         known = self._known_readers(state, seq)
-        number, find, add = int.from_bytes, known.get, items.append
+        number, add = int.from_bytes, items.append
         buffer, offset, end = datagram.data, datagram.offset, len(datagram.data)
+        if offset < datagram.run_end:
+            datagram.offset += datagram.read_run(offset, BATCH, state, items)
+            return
+        search = datagram.next_search
         for _ in range(BATCH):
-            if offset < datagram.run_end:
-                offset += datagram.read_run(offset, BATCH - len(items), state, items)
-                break
             if offset >= end:
                 break
-            readers = find(buffer[offset : offset + 8])
-            if readers is None:
-                readers = self._add_readers(known, buffer[offset : offset + 8], state, seq)
-            for size, step, mask, template, make, layout in readers:
-                data = buffer[offset : offset + size]
-                if number(data, "little") & mask == template and offset + size <= end:
-                    if offset >= datagram.next_search and datagram.find_run(layout, offset, seq):
+            head = buffer[offset : offset + 8]
+            try:
+                size, step, mask, template, make, layout, others = known[head]
+            except KeyError:
+                self._add_reader(known, head, state, seq)
+                continue
+            data = buffer[offset : offset + size]
+            value = number(data, "little")
+            if value & mask != template or offset + size > end:
+                for size, step, mask, template, make, layout, _ in others:  # noqa: B007
+                    if value & mask == template and offset + size <= end:
                         break
-                    add(make(data))
-                    offset += step
+                else:
+                    message = messages.parse_header(buffer, offset, end)
+                    if accepts(buffer, message):
+                        add(self.read_without_layout(buffer, offset, message, counters))
+                    offset = (message.end + 3) & ~3
+                    continue
+            if offset >= search:
+                assert layout is not None
+                if datagram.find_run(layout, offset, seq):
+                    offset += datagram.read_run(offset, BATCH - len(items), state, items)
                     break
-            else:
-                message = messages.parse_header(buffer, offset, end)
-                if accepts(buffer, message):
-                    add(self.read_without_layout(buffer, offset, message, counters))
-                offset = (message.end + 3) & ~3
+                search = datagram.next_search
+            add(make(data))
+            offset += step
         datagram.offset = offset
 
-    def _known_readers(self, state: State, seq: bytes | None) -> dict[bytes, list[_Reader]]:
+    def _known_readers(self, state: State, seq: bytes | None) -> dict[bytes, _Reader]:
         """Return the readers for messages with a sequence number, by the first eight bytes."""
         known = self._readers.get((state, seq))
         if known is None:
@@ -284,10 +304,10 @@ class Decoder(Generic[T]):
             known = self._readers[state, seq] = {}
         return known
 
-    def _add_readers(
-        self, known: dict[bytes, list[_Reader]], head: bytes, state: State, seq: bytes | None
-    ) -> list[_Reader]:
-        """Add the readers for messages with some first eight bytes to ``known``; return them."""
+    def _add_reader(
+        self, known: dict[bytes, _Reader], head: bytes, state: State, seq: bytes | None
+    ) -> None:
+        """Add the reader for messages with some first eight bytes to ``known``."""
         readers: list[_Reader] = []
         for layout in self._layouts.get(head, ()):
             mask, template = layout.mask, layout.template
@@ -295,9 +315,9 @@ class Decoder(Generic[T]):
                 mask |= _SEQ_MASK
                 template |= int.from_bytes(seq, "little") << _SEQ_SHIFT
             make = layout.makes.get(state) or _late_make(layout, state, known)
-            readers.append((layout.size, layout.step, mask, template, make, layout))
-        known[head] = readers
-        return readers
+            readers.append((layout.size, layout.step, mask, template, make, layout, []))
+        first = readers.pop(0) if readers else _READS_NOTHING
+        known[head] = (*first[:-1], readers)
 
     def layouts_for(self, head: bytes) -> Sequence[Layout]:
         """Return the layouts for messages whose header begins with these eight bytes."""
@@ -407,7 +427,7 @@ def pack_seq(seq: int) -> bytes:
     return struct.pack("=I", seq)
 
 
-def _late_make(layout: Layout, state: State, known: dict[bytes, list[_Reader]]) -> Make:
+def _late_make(layout: Layout, state: State, known: dict[bytes, _Reader]) -> Make:
     """Return a function that compiles the function of a layout when it is first called.
 
     Messages that come in runs do not need it.

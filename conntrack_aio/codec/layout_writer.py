@@ -32,9 +32,6 @@ _SHARED_OBJECTS: Final = 1 << 10
 Make = Callable[[bytes], Any]
 """Creates the object of a message, from its first header on."""
 
-Build = Callable[[BytesLike, Callable[..., None]], None]
-"""Creates the object of each of consecutive messages, and passes it to the second argument."""
-
 State = tuple[type, ...]
 """The classes that the objects of a message belong to: that of the message itself, and of each
 object that is inlined in it. They tell which of their fields are set."""
@@ -98,9 +95,14 @@ class Compiler:
             builder.first_line("({row}) = {unpack}({whole})", row=row, unpack=unpack, whole=whole)
         return builder.build()
 
-    def compile_build(self, state: State) -> Build:
-        """Return the function that creates many objects, in a state."""
+    def compile_build(self, state: State, varied: frozenset[int] = frozenset()) -> Builder:
+        """Return what creates many objects, in a state.
+
+        :param state: the state.
+        :param varied: the offsets of addresses that are not looked up in a memo.
+        """
         writer = self._writer("build")
+        writer.varied = varied
         builder = writer.builder
         rows, add = builder.parameter("rows"), builder.parameter("add")
         message = builder.local("message")
@@ -121,7 +123,7 @@ class Compiler:
         start, end = self._kept
         kept = Struct(f"{start}x{end - start}s") if keeps else None
         values = writer.raw.struct(0, self._size) if unpacks else None
-        return _Build(builder.build(), values, kept).build
+        return Builder(builder.build(), values, kept, writer.addresses)
 
     def _writer(self, name: str) -> _Writer:
         return _Writer(name, self._surveyed, self._header_fields)
@@ -155,7 +157,7 @@ class Compiler:
 
 
 @attrs.frozen(eq=False)
-class _Build:
+class Builder:
     """A generated function that creates objects from rows, and what unpacks the rows."""
 
     function: Callable[[Iterable[tuple[object, ...]], Callable[..., None]], None]
@@ -165,6 +167,8 @@ class _Build:
     """Unpacks the raw values of a message."""
     message: Struct | None
     """Unpacks the bytes of a message that its object keeps."""
+    addresses: Mapping[int, int]
+    """The sizes of the addresses that are looked up or created, by their offsets."""
 
     def build(self, messages: BytesLike, add: Callable[..., None]) -> None:
         """Create the object of each of consecutive messages, and pass it to ``add``."""
@@ -203,6 +207,10 @@ class _Writer:
         self._surveyed = surveyed
         self._header_fields = header_fields
         self.raw = RawValues(self.builder)
+        self.addresses: dict[int, int] = {}
+        """The sizes of the addresses among the values, by their offsets."""
+        self.varied: frozenset[int] = frozenset()
+        """The offsets of addresses that are not looked up in a memo, because they rarely repeat."""
 
     def eager_object(
         self,
@@ -337,13 +345,23 @@ class _Writer:
             return raw
         if scalar.attributes is None:
             return builder.expression("{memo}[{raw}]", memo=memo, raw=raw)
+        self.addresses[start] = size
+        if start in self.varied:
+            value = builder.local("value")
+            self._address(value, scalar, raw)
+            return value
         value = builder.let("value", "{found}", found=builder.find(memo, raw))
         with builder.block("if {value} is None", value=value):
-            self._new(value, scalar.types[0])
-            for name, attribute in scalar.attributes(builder, raw).items():
-                builder.set(value, name, attribute)
+            self._address(value, scalar, raw)
             builder.store(memo, raw, value)
         return value
+
+    def _address(self, variable: Expression, scalar: Scalar, raw: Expression) -> None:
+        """Write the lines that create an address."""
+        assert scalar.attributes is not None
+        self._new(variable, scalar.types[0])
+        for name, attribute in scalar.attributes(self.builder, raw).items():
+            self.builder.set(variable, name, attribute)
 
     def _unknown(self, found: FoundUnknown) -> Expression:
         raw = self.raw.unpack(found.start, found.end - found.start)

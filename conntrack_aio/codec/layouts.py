@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from ..netlink.attributes import BytesLike
-from .layout_writer import Build, Compiler, Make, State
+from .layout_writer import Compiler, Make, State
 from .lazy_objects import HeaderField
 from .skeleton import Survey
 
@@ -56,7 +56,7 @@ class Layout:
         """Where the values are, with offsets from the first header on."""
         self.header_values: Final = header_values
         """The values of the fields that follow from the type and the flags."""
-        self._builds: dict[State, Build] = {}
+        self._runs: dict[State, _RunReader] = {}
         self._compiler = Compiler(surveyed, len(message), header_values, header_fields)
         self._fixed: list[_FixedNumber] | None = None
         self._checks: list[_Check] | None = None
@@ -79,10 +79,10 @@ class Layout:
         :param state: the state in which objects are created.
         :param add: called with each object.
         """
-        build = self._builds.get(state)
-        if build is None:
-            build = self._builds[state] = self._compiler.compile_build(state)
-        build(messages, add)
+        reader = self._runs.get(state)
+        if reader is None:
+            reader = self._runs[state] = _RunReader(self._compiler, state, self.step)
+        reader.read(messages, add)
 
     def reads(self, message: bytes, seq: bytes | None) -> bool:
         """Return whether a message has this skeleton.
@@ -176,6 +176,60 @@ class Layout:
         ]
         return max(sizes, default=0)
 
+
+class _RunReader:
+    """Reads runs of messages of one layout, in one state.
+
+    Looking up an address takes half of the time of creating it. So an address that is another one
+    in nearly all messages, as that of the clients of a server may be, is not looked up.
+    """
+
+    def __init__(self, compiler: Compiler, state: State, step: int) -> None:
+        self._compiler = compiler
+        self._state = state
+        self._step = step
+        self._builder = compiler.compile_build(state)
+        self._builders = {frozenset[int](): self._builder}
+        """The builders, by the offsets of addresses that are not looked up."""
+        self._runs = 0
+
+    def read(self, messages: BytesLike, add: Callable[..., None]) -> None:
+        """Create the object of each of consecutive messages, and pass it to ``add``."""
+        if self._builder.addresses:
+            if not self._runs % _RUNS_PER_CHOICE:
+                self._choose(bytes(messages))
+            self._runs += 1
+        self._builder.build(messages, add)
+
+    def _choose(self, messages: bytes) -> None:
+        """Choose the builder by how many different addresses the messages have."""
+        count = len(messages) // self._step
+        if count < _MIN_SAMPLE:
+            return
+        varied = frozenset(
+            start
+            for start, size in self._builder.addresses.items()
+            if self._count_different(messages, start, size) > _VARIED * count
+        )
+        builder = self._builders.get(varied)
+        if builder is None:
+            builder = self._compiler.compile_build(self._state, varied)
+            self._builders[varied] = builder
+        self._builder = builder
+
+    def _count_different(self, messages: bytes, start: int, size: int) -> int:
+        starts = range(start, len(messages), self._step)
+        return len({messages[at : at + size] for at in starts})
+
+
+_RUNS_PER_CHOICE: Final = 64
+"""After how many runs, of up to 64 messages each, another builder may be chosen. Choosing takes as
+long as creating a dozen objects."""
+
+_MIN_SAMPLE: Final = 16
+_VARIED: Final = 0.9
+"""The least number of messages, and the share of them with different addresses, from which on these
+are not looked up."""
 
 _FORMATS: Final[dict[int, Literal["B", "H", "I", "Q"]]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
 """The formats of memoryviews with numbers of so many bytes."""
