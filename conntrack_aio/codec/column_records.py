@@ -308,7 +308,6 @@ class Rows:
         self._order = order
         self._numbers = {field: number for number, field in enumerate(fields)}
         self._patterns = patterns
-        self._arrays: dict[IntegerCode, array[int]] = {}
 
     def presence(self, field: StoredField) -> bytes:
         """Return, for each row, whether a field is present, one byte each."""
@@ -326,7 +325,7 @@ class Rows:
             return memoryview(bytes(self.count * field.width)).cast(code)
         if code == "B":
             return memoryview(self._records[at :: self._layout.size])
-        values = self._as_array(code)[at // field.width :: self._layout.size // field.width]
+        values = array(code, self._view(code, at, field.width).tobytes())
         if sys.byteorder == "little" and not field.host_order:
             values.byteswap()
         return memoryview(values)
@@ -337,14 +336,12 @@ class Rows:
         zeros = bytes(16 * self.count)
         if at is None:
             return memoryview(zeros)
-        both = array("Q", zeros)
-        halves, step = self._as_array("Q"), self._layout.size // 8
-        both[0::2] = halves[at // 8 :: step]
-        both[1::2] = halves[at // 8 + 1 :: step]
-        return memoryview(both).cast("B")
+        both = bytearray(zeros)
+        with memoryview(both) as view, view.cast("Q") as halves:
+            halves[0::2] = self._view("Q", at, 8)
+            halves[1::2] = self._view("Q", at + 8, 8)
+        return memoryview(both)
 
-    def _as_array(self, code: IntegerCode) -> array[int]:
-        known = self._arrays.get(code)
-        if known is None:
-            known = self._arrays[code] = array(code, self._records)
-        return known
+    def _view(self, code: IntegerCode, at: int, width: int) -> memoryview:
+        """Return the numbers at an offset of each record."""
+        return memoryview(self._records).cast(code)[at // width :: self._layout.size // width]
