@@ -44,7 +44,7 @@ from conntrack_aio import (
     ResourceExhausted,
     connect,
 )
-from conntrack_aio.model.settings import CONNTRACK
+from conntrack_aio.model.sysctl_names import CONNTRACK
 from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.uapi.netlink import AF_NETLINK, NETLINK
 

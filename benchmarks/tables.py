@@ -21,7 +21,7 @@ import attrs
 
 from conntrack_aio import Flow, NATRange, Status
 from conntrack_aio.codec.requests import flows as requests
-from conntrack_aio.model.settings import CONNTRACK
+from conntrack_aio.model.sysctl_names import CONNTRACK
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.attributes import pack_be32
 from conntrack_aio.proc_sys import set_sysctl

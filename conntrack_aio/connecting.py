@@ -17,7 +17,7 @@ from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
 from .session import Session
 from .socket_factory import SocketFactory, socket_factory_for
-from .streams.subscription import DEFAULT_RECEIVE_BUFFER, BufferSizes, check_buffer_sizes
+from .streams.options import DEFAULT_RECEIVE_BUFFER, BufferSizes, check_buffer_sizes
 from .suggestions import suggestion
 
 _CONNECT = ("connect to", "connection tracking")

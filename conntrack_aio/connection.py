@@ -15,7 +15,6 @@ from .bulk.new_flow import NewFlow
 from .bulk.outcomes import BulkOperation
 from .codec.requests.targets import Target
 from .errors import EventsLost
-from .filters.match import Match
 from .model.enums import EventType
 from .model.events import FlowEvent
 from .model.features import Features
@@ -29,22 +28,23 @@ from .operations.probes import Probes
 from .operations.reader import Reader
 from .operations.resets import Resets
 from .operations.selector import Selector
-from .operations.sysctls import Sysctls
 from .operations.writer import Writer
 from .session import Session
 from .streams.dump import Dump
-from .streams.events import EventStream
-from .streams.subscription import OnLoss, StreamOptions
+from .streams.options import OnLoss, StreamOptions
 from .trace.switch import arm as arm_trace
 
 if TYPE_CHECKING:
     from .codec.arrow import Addresses
     from .codec.arrow_table import ArrowTable
+    from .filters.match import Match
     from .operations.bulk_writer import BulkWriter
     from .operations.expectations import Expectations
     from .operations.helpers import Helpers
+    from .operations.sysctls import Sysctls
     from .operations.table_opener import TableOpener
     from .operations.timeouts import Timeouts
+    from .streams.events import EventStream
     from .table.flow_table import FlowTable
 
 F = TypeVar("F", bound=Flow | NewFlow)
@@ -83,19 +83,22 @@ class Connection(AsyncResource):
     :raises UsedElsewhere: when called in another process or event loop.
     """
 
-    sysctls: Sysctls
-    """The settings of connection tracking in the namespace."""
-
     def __init__(self, session: Session) -> None:
         self._session = session
         self._probes = Probes(session)
         self._resets = Resets(session)
         self._selector = Selector(session, self._probes)
-        self.sysctls = Sysctls(session)
         self._reader = Reader(session, self._selector, self._resets)
         self._writer = Writer(session, self._probes, self._reader)
 
     # Few programs use all of the following, and their modules take long to import.
+
+    @cached_property
+    def sysctls(self) -> Sysctls:
+        """The settings of connection tracking in the namespace."""
+        from .operations.sysctls import Sysctls
+
+        return Sysctls(self._session)
 
     @cached_property
     def expectations(self) -> Expectations:

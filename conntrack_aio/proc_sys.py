@@ -11,7 +11,7 @@ import os
 from typing import Protocol
 
 from .kernel_modules import load_conntrack
-from .model.settings import CONNTRACK
+from .model.sysctl_names import CONNTRACK
 
 _OF_THE_MODULE = (CONNTRACK, "net.netfilter.nf_flowtable_")
 """The prefixes of the names of sysctls that exist only if a module of connection tracking is

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 import attrs
@@ -23,9 +23,11 @@ from .netlink.threads import Threads, run_in_thread
 from .registry import Registry
 from .socket_factory import SocketFactory
 from .streams.dump import Dump, DumpPlanner, EntryProcessor
-from .streams.events import E, EventStream
 from .streams.iterators import MessageDecoder
-from .streams.subscription import BufferSizes, EventSelection, StreamOptions, subscribe
+
+if TYPE_CHECKING:
+    from .streams.events import E, EventStream
+    from .streams.options import BufferSizes, EventSelection, StreamOptions
 
 T = TypeVar("T")
 
@@ -173,6 +175,10 @@ class Session:
         :raises anyio.ClosedResourceError: when the session is closed.
         :raises UsedElsewhere: when called in another process or event loop.
         """
+        # Many programs subscribe to nothing, and these modules take long to import.
+        from .streams.events import EventStream
+        from .streams.subscription import subscribe
+
         self.check_open()
         buffer_sizes = self.buffer_sizes_of(options)
         filters = () if selection is None else selection.filters()

@@ -6,15 +6,16 @@ import argparse
 import re
 import textwrap
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .. import __version__
 from ..errors import MatchError
-from ..filters.fields import FIELDS
-from ..filters.match import Match
 from ..model.enums import EventType
 from ..netlink.namespaces import NetNS
-from ..streams.subscription import DEFAULT_RECEIVE_BUFFER
+from ..streams.options import DEFAULT_RECEIVE_BUFFER
+
+if TYPE_CHECKING:
+    from ..filters.match import Match
 
 _MATCH_HELP: Final = (
     "select flows by a match, such as: proto tcp and orig.dst in 10.0.0.0/8 "
@@ -24,11 +25,6 @@ _QUOTING: Final = """\
 The shell interprets braces, parentheses, < and >. Quote a MATCH that contains
 any of them: 'proto tcp and orig.dport in {80, 443}' or 'orig.dport >= 1024'."""
 
-_FIELDS: Final = textwrap.fill(
-    f"Fields of a MATCH: {', '.join(FIELDS)}. Conditions by themselves: assured, unreplied, snat, "
-    "dnat.",
-    width=78,
-)
 _EPILOG: Final = """\
 Every command but demo needs CAP_NET_ADMIN: run it as root, or give it the
 capability. `conntrack-aio COMMAND --help` describes a command.
@@ -99,14 +95,41 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+class _Command(argparse.ArgumentParser):
+    """The parser of a subcommand."""
+
+    has_match = False
+    """Whether the subcommand accepts a match. Its help then ends with the fields of matches."""
+
+    def format_help(self) -> str:
+        if self.has_match:
+            self.epilog = _match_epilog()
+        return super().format_help()
+
+
+def _match_epilog() -> str:
+    # The modules of filters take long to import, and only help and matches need them.
+    from ..filters.fields import FIELDS
+
+    fields = (
+        f"Fields of a MATCH: {', '.join(FIELDS)}. Conditions by themselves: assured, unreplied, "
+        "snat, dnat."
+    )
+    return f"{textwrap.fill(fields, width=78)}\n\n{_QUOTING}"
+
+
 class _Commands:
     """The subcommands of a parser."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._subparsers = parser.add_subparsers(
-            title="commands", dest="command", required=True, metavar="COMMAND"
+            title="commands",
+            dest="command",
+            required=True,
+            metavar="COMMAND",
+            parser_class=_Command,
         )
-        self.netns = argparse.ArgumentParser(add_help=False)
+        self.netns = _Command(add_help=False)
         self.netns.add_argument(
             "--netns",
             type=_parse_netns,
@@ -114,7 +137,7 @@ class _Commands:
             help="use this network namespace instead of the current one: a name of `ip netns`, or "
             "a path with a slash",
         )
-        self.json = argparse.ArgumentParser(add_help=False)
+        self.json = _Command(add_help=False)
         self.json.add_argument(
             "--json", action="store_true", help="print JSON Lines instead of text"
         )
@@ -124,11 +147,11 @@ class _Commands:
     def add(
         self,
         name: str,
-        *parents: argparse.ArgumentParser,
+        *parents: _Command,
         help: str,
         description: str,
         epilog: str | None = None,
-    ) -> argparse.ArgumentParser:
+    ) -> _Command:
         """Add a subcommand.
 
         :param name: the name of the subcommand.
@@ -147,17 +170,11 @@ class _Commands:
         )
 
     def add_matching(
-        self, name: str, *parents: argparse.ArgumentParser, help: str, description: str
+        self, name: str, *parents: _Command, help: str, description: str
     ) -> argparse.ArgumentParser:
         """Add a subcommand that accepts a network namespace and a match."""
-        command = self.add(
-            name,
-            self.netns,
-            *parents,
-            help=help,
-            description=description,
-            epilog=f"{_FIELDS}\n\n{_QUOTING}",
-        )
+        command = self.add(name, self.netns, *parents, help=help, description=description)
+        command.has_match = True
         command.add_argument("match", nargs="*", metavar="MATCH", help=_MATCH_HELP)
         self.matching[name] = command
         return command
@@ -277,6 +294,8 @@ def _parse_match(command: argparse.ArgumentParser, arguments: Sequence[str]) -> 
             if len(arguments) == 1
             else "argument MATCH: one of the arguments is empty"
         )
+    from ..filters.match import Match
+
     try:
         return Match.parse(" ".join(arguments))
     except MatchError as error:

@@ -9,12 +9,10 @@ import anyio
 
 from ..connecting import connect
 from ..errors import DecodeError, EventsLost
-from ..filters.match import Match
 from ..model.enums import EventType
 from ..model.lazy_fields import is_absent
 from .arguments import parse
 from .failures import guarded, report_failure
-from .hints import report_for_count, report_for_events, report_for_list
 from .output import flush_output, interrupting_writes, write_line, write_lines
 
 
@@ -64,6 +62,8 @@ async def _list(options: argparse.Namespace) -> None:
                 hiding.add("acct")
         if not options.json or options.verbose:
             flush_output()  # the flows precede the report where both go to one terminal
+            from .hints import report_for_list
+
             await report_for_list(conn, None if options.verbose else hiding)
 
 
@@ -77,6 +77,8 @@ async def _list_to_file(options: argparse.Namespace) -> None:
             else:
                 await write_parquet(batches, options.parquet)
         if options.verbose:
+            from .hints import report_for_list
+
             await report_for_list(conn, None)
 
 
@@ -96,6 +98,8 @@ async def _events(options: argparse.Namespace) -> None:
             receive_time=options.receive_time,
         ) as stream,
     ):
+        from .hints import report_for_events
+
         await report_for_events(conn, stream)
         while True:
             try:
@@ -114,10 +118,14 @@ async def _count(options: argparse.Namespace) -> None:
         write_line(count)
         if not count:
             flush_output()
+            from .hints import report_for_count
+
             await report_for_count(conn)
 
 
 async def _explain(options: argparse.Namespace) -> None:
+    from ..filters.match import Match
+
     match = Match() if options.match is None else options.match
     async with connect(netns=options.netns) as conn:
         explanation = await match.explain(conn)

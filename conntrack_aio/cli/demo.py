@@ -20,7 +20,7 @@ from ..errors import EventsLost
 from ..model.enums import EventType
 from ..model.events import FlowEvent
 from ..model.protocols import PROTOCOL_NAMES
-from ..model.settings import CONNTRACK
+from ..model.sysctl_names import CONNTRACK
 from ..proc_sys import set_sysctl
 from ..sandbox import namespace, rules, traffic
 from ..streams.events import EventStream

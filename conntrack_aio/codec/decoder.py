@@ -316,8 +316,8 @@ class Decoder(Generic[T]):
                 template |= int.from_bytes(seq, "little") << _SEQ_SHIFT
             make = layout.makes.get(state) or _late_make(layout, state, known)
             readers.append((layout.size, layout.step, mask, template, make, layout, []))
-        first = readers.pop(0) if readers else _READS_NOTHING
-        known[head] = (*first[:-1], readers)
+        size, step, mask, template, make, reads, _ = readers.pop(0) if readers else _READS_NOTHING
+        known[head] = size, step, mask, template, make, reads, readers
 
     def layouts_for(self, head: bytes) -> Sequence[Layout]:
         """Return the layouts for messages whose header begins with these eight bytes."""

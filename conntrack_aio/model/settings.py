@@ -20,14 +20,12 @@ import attrs
 from ..errors import DecodeError
 from ..plain import as_int
 from .enums import NamedNumber
+from .sysctl_names import CONNTRACK
 from .values import describe_value
 
 T = TypeVar("T", bound=int)
 T_co = TypeVar("T_co", bound=int, covariant=True)
 C = TypeVar("C")
-
-CONNTRACK = "net.netfilter.nf_conntrack_"
-"""The prefix of the names of connection tracking's settings."""
 
 FLOWTABLE = "net.netfilter.nf_"
 """The prefix of the sysctls of nftables' flowtables, before ``flowtable``."""

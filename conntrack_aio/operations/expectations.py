@@ -7,10 +7,11 @@ import errno
 from socket import AF_UNSPEC
 from typing import Final, Literal, Never, overload
 
-from ..codec.messages import (
+from ..codec.expectation_messages import (
     decode_expect_cpu_statistics,
     decode_expect_event,
     decode_expectation,
+    expectation_of,
 )
 from ..codec.requests import expectations as requests
 from ..codec.requests.expectations import ExpectTarget
@@ -20,13 +21,14 @@ from ..model.enums import EventType
 from ..model.expectations import Expectation, ExpectEvent
 from ..model.statistics import ExpectCPUStatistics
 from ..model.tuples import Tuple
+from ..netlink.exchange import Response
 from ..session import Session
 from ..streams.dump import Dump
 from ..streams.events import EventStream
-from ..streams.subscription import OnLoss, StreamOptions
+from ..streams.options import OnLoss, StreamOptions
 from ..uapi.nfnetlink import NFNLGRP
 from .reader import groups_of
-from .replies import expectation_in
+from .replies import object_in
 
 _GROUPS: Final = {
     EventType.NEW: NFNLGRP.CONNTRACK_EXP_NEW,
@@ -119,7 +121,7 @@ class Expectations:
         :raises NotFound: when there is no such expectation.
         :raises EncodeError: when the tuple is incomplete.
         """
-        return expectation_in(await self._session.ask(requests.get(packet, zone, "find")))
+        return _expectation_in(await self._session.ask(requests.get(packet, zone, "find")))
 
     async def create(
         self, expectation: Expectation, *, helper: str | None = None, zone: int | None = None
@@ -160,7 +162,7 @@ class Expectations:
         created, response = await self._session.run([request, read])
         created.result()
         try:
-            found = expectation_in(response)
+            found = _expectation_in(response)
             if expectation.timeout is None:
                 return found
             # Not in the same datagram: had the first been refused, the second would have changed
@@ -168,7 +170,7 @@ class Expectations:
             changed = requests.update(found, expectation.timeout, zone)
             updated, response = await self._session.run([changed, read])
             updated.result()
-            return expectation_in(response)
+            return _expectation_in(response)
         except NotFound as error:
             hint = (
                 "It was created, and was gone before it could be read back. If only the replies of "
@@ -319,7 +321,7 @@ class Expectations:
         tuple_ = requests.tuple_of(target)
         id = requests.id_of(target)
         request = requests.get(tuple_, zone, verb)
-        found = expectation_in(await self._session.ask(request))
+        found = _expectation_in(await self._session.ask(request))
         if found.tuple != tuple_:
             hint = f"The mask of another one covers its packets: {found.tuple}"
         elif id not in (None, found.id):
@@ -331,4 +333,9 @@ class Expectations:
     async def _has_id(self, tuple_: Tuple, id: int | None, zone: int | None) -> bool:
         """Return whether the tuple finds the expectation with this id."""
         response = await self._session.ask(requests.get(tuple_, zone))
-        return not isinstance(response.error, NotFound) and expectation_in(response).id == id
+        return not isinstance(response.error, NotFound) and _expectation_in(response).id == id
+
+
+def _expectation_in(response: Response) -> Expectation:
+    """Return the expectation in the reply; see :mod:`.replies`."""
+    return object_in(response, "expectation", expectation_of)

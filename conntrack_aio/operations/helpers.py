@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import Never
 
-from ..codec.messages import decode_helper, helper_of
+from ..codec.policy_messages import decode_helper, helper_of
 from ..codec.requests import helpers as requests
 from ..errors import NotFound
 from ..model.enums import HelperStatus

@@ -14,7 +14,6 @@ from ..codec.messages import (
 from ..codec.requests import flows as requests
 from ..codec.requests.targets import Target
 from ..errors import NoReply
-from ..filters.match import Match
 from ..model.enums import EventType
 from ..model.events import FlowEvent
 from ..model.flow import Flow
@@ -23,8 +22,6 @@ from ..model.values import describe_value
 from ..netlink.exchange import Request
 from ..session import Session
 from ..streams.dump import Dump
-from ..streams.events import EventStream
-from ..streams.subscription import StreamOptions
 from ..uapi.nfnetlink import NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from .resets import ResetProcessor, Resets
@@ -34,6 +31,9 @@ from .steps import look_up_steps, run_steps
 if TYPE_CHECKING:
     from ..codec.arrow import Addresses
     from ..codec.arrow_table import ArrowTable
+    from ..filters.match import Match
+    from ..streams.events import EventStream
+    from ..streams.options import StreamOptions
 
 _GROUPS: Final = {
     EventType.NEW: NFNLGRP.CONNTRACK_NEW,

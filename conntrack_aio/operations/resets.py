@@ -16,16 +16,19 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ..codec.requests import flows as requests
 from ..codec.requests.targets import Target
 from ..errors import ConntrackError, DecodeError, EncodeError, NotFound
-from ..filters.match import Match
 from ..model.flow import Flow
 from ..netlink.exchange import Request, Response
 from ..session import Session
 from .replies import flow_in
 from .steps import check_same, describe_difference, is_identified, look_up_steps, run_steps
+
+if TYPE_CHECKING:
+    from ..filters.match import Match
 
 logger = logging.getLogger("conntrack_aio")
 

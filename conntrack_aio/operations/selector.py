@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ..codec.messages import decode_flow, skip
 from ..codec.requests import flows as requests
-from ..filters.dump import DumpFeatures, DumpFilter
-from ..filters.match import Match, compiled_of
 from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.requests import Selection
 from ..model.values import describe_value
 from ..session import Session
 from ..streams.dump import Dump, DumpPlan, EntryProcessor
-from ..streams.subscription import EventSelection
+from ..streams.options import EventSelection
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from .probes import Probes
+
+if TYPE_CHECKING:
+    from ..filters.compiled import CompiledMatch
+    from ..filters.dump import DumpFeatures, DumpFilter
+    from ..filters.match import Match
+
+
+def _compiled_of(match: Match) -> CompiledMatch:
+    # Many programs use no match, and the modules of filters take long to import.
+    from ..filters.match import compiled_of
+
+    return compiled_of(match)
 
 
 class Selector:
@@ -47,7 +58,7 @@ class Selector:
         """
         if match is None:
             return self._session.dump(requests.dump(), decode_flow, None, processor)
-        compiled = compiled_of(match)
+        compiled = _compiled_of(match)
 
         async def plan() -> DumpPlan[Flow]:
             # The features of the kernel are looked up only if the requests depend on them. Without
@@ -75,7 +86,7 @@ class Selector:
         request = requests.dump_dying_or_unconfirmed(which, subject)
         if match is None:
             return self._session.dump(request, decode_flow)
-        compiled = compiled_of(match)
+        compiled = _compiled_of(match)
 
         async def plan() -> DumpPlan[Flow]:
             filter_ = await compiled.compute(compiled.dump_filter)
@@ -122,7 +133,7 @@ class Selector:
 
     async def filter_of(self, match: Match) -> DumpFilter:
         """Return the filter for dumps on this kernel, probing its features only if they matter."""
-        compiled = compiled_of(match)
+        compiled = _compiled_of(match)
         if not await compiled.compute(
             lambda: compiled.depends_on_features or compiled.may_be_exact
         ):
@@ -132,23 +143,25 @@ class Selector:
 
     async def _features(self) -> DumpFeatures:
         """Return the features of this kernel that filters of dumps depend on."""
+        from ..filters.dump import DumpFeatures
+
         has = self._probes.has
         return DumpFeatures(*[await has(name) for name in DumpFeatures._fields])
 
     def event_selection(self, match: Match) -> EventSelection[FlowEvent]:
         """Select the events of flows that match."""
-        return EventSelection(_event_predicate(match), compiled_of(match).programs)
+        return EventSelection(_event_predicate(match), _compiled_of(match).programs)
 
     def coarse_event_selection(self, match: Match) -> EventSelection[FlowEvent]:
         """Select the events of flows that match now or may match later.
 
         Events of other flows may be selected, too.
         """
-        return EventSelection(None, partial(compiled_of(match).programs, constant_only=True))
+        return EventSelection(None, partial(_compiled_of(match).programs, constant_only=True))
 
     async def prepare_table(self, match: Match) -> None:
         """Compile what a table of this match needs; if the match is large, on a worker thread."""
-        compiled = compiled_of(match)
+        compiled = _compiled_of(match)
         await compiled.compute(lambda: (compiled.predicate, compiled.program(constant_only=True)))
 
 
@@ -170,6 +183,8 @@ def check_match(match: Match) -> None:
 
     :raises TypeError: when it is not a :class:`Match`.
     """
+    from ..filters.match import Match
+
     if not isinstance(match, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
         hint = "; Match(…) reads text" if isinstance(match, str) else ""
         raise TypeError(f"match must be a Match; got {describe_value(match)}{hint}")

@@ -13,7 +13,7 @@ from ..model.settings import EventMode
 from ..model.values import as_seconds, describe_value
 from ..plain import as_str
 from ..session import Session
-from ..streams.subscription import StreamOptions
+from ..streams.options import StreamOptions
 from ..table.flow_table import FlowTable
 from ..table.kernel_table import KernelTable
 from .selector import Selector

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from ..codec.messages import decode_timeout_policy, default_timeouts_of
+from ..codec.policy_messages import (
+    decode_timeout_policy,
+    default_timeouts_of,
+    timeout_policy_of,
+)
 from ..codec.requests import timeouts as requests
 from ..errors import NoReply, NotFound, ResourceBusy
 from ..model.timeouts import ProtocolTimeouts, TimeoutPolicy
@@ -13,7 +17,7 @@ from ..netlink.exchange import Request
 from ..session import Session
 from ..streams.dump import Dump
 from .probes import Probes
-from .replies import policy_in
+from .replies import object_in
 from .subsystem import Subsystem
 
 K = TypeVar("K", bound=ProtocolTimeouts)
@@ -161,4 +165,4 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         *done, read = await self._run(sent)
         for response in done:
             response.result()
-        return policy_in(read)
+        return object_in(read, "policy", timeout_policy_of)

@@ -15,7 +15,6 @@ import attrs
 
 from ..codec.decoder import Datagram
 from ..errors import ConntrackError, DecodeError, EventsLost
-from ..filters.program import EventFilter
 from ..model.events import Event
 from ..model.settings import BlindSpot, EventMode
 from ..model.statistics import StreamStatistics
@@ -27,6 +26,7 @@ from .subscription import Subscription
 if TYPE_CHECKING:
     from ..codec.arrow import Addresses
     from ..codec.column_collector import ColumnCollector
+    from ..filters.program import EventFilter
     from .column_batches import ColumnBatches
 
 E = TypeVar("E", bound="Event | EventsLost")

@@ -22,15 +22,15 @@ from ..errors import (
 )
 from ..model.events import FlowEvent
 from ..model.flow import Flow
-from ..model.settings import CONNTRACK
 from ..model.statistics import StreamStatistics
+from ..model.sysctl_names import CONNTRACK
 from ..netlink.exchange import Request, Response
 from ..netlink.owner import Owner
 from ..netlink.threads import is_no_thread
 from ..session import Session, Table
 from ..streams.dump import Dump
 from ..streams.events import EventStream
-from ..streams.subscription import EventSelection, StreamOptions
+from ..streams.options import EventSelection, StreamOptions
 from ..uapi.nfnetlink import NFNLGRP
 from .tuple_keys import Key, orig_key
 

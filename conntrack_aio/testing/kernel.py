@@ -21,7 +21,7 @@ from ..model.tuples import Tuple
 from ..netlink import messages, nfnetlink
 from ..netlink.namespaces import NetNS
 from ..socket_factory import SocketFactory
-from ..streams.subscription import DEFAULT_RECEIVE_BUFFER
+from ..streams.options import DEFAULT_RECEIVE_BUFFER
 from ..uapi.netlink import NETLINK_OPTION, NLM_F
 from ..uapi.nfnetlink import NFNL_SUBSYS, NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT

@@ -14,7 +14,7 @@ from support.captured import EXPECTATIONS, STATISTICS
 from support.codec_cases import EXPECTATION_TUPLES, expectation
 
 from conntrack_aio import DecodeError, EventType
-from conntrack_aio.codec.messages import (
+from conntrack_aio.codec.expectation_messages import (
     decode_expect_cpu_statistics,
     decode_expect_event,
     decode_expectation,

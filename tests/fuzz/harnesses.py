@@ -14,16 +14,11 @@ from support.hexdumps import parse_hexdump
 
 from conntrack_aio.codec import decoder as decoders
 from conntrack_aio.codec.decoder import Datagram, Decoder, pack_seq
+from conntrack_aio.codec.expectation_messages import expectation_of
 from conntrack_aio.codec.json import from_dict, to_dict
 from conntrack_aio.codec.json_lines import to_json
-from conntrack_aio.codec.messages import (
-    default_timeouts_of,
-    expectation_of,
-    flow_of,
-    helper_of,
-    table_statistics_of,
-    timeout_policy_of,
-)
+from conntrack_aio.codec.messages import flow_of, table_statistics_of
+from conntrack_aio.codec.policy_messages import default_timeouts_of, helper_of, timeout_policy_of
 from conntrack_aio.codec.reference import decode, encode
 from conntrack_aio.codec.requests import expectations, flows
 from conntrack_aio.errors import DecodeError, EncodeError, KernelError, NoReply

@@ -16,7 +16,8 @@ from support.codec_cases import TCP4, TCP4_REPLY, expectation, flow
 
 from conntrack_aio import Connection, Match, Status
 from conntrack_aio.codec.decoder import Decoder
-from conntrack_aio.codec.messages import decode_event, decode_expect_event
+from conntrack_aio.codec.expectation_messages import decode_expect_event
+from conntrack_aio.codec.messages import decode_event
 from conntrack_aio.errors import (
     ConntrackError,
     DecodeError,
@@ -35,7 +36,7 @@ from conntrack_aio.netlink.socket import RECEIVE_SIZE, _too_large
 from conntrack_aio.netlink.threads import Threads
 from conntrack_aio.session import Session
 from conntrack_aio.streams.events import EventStream
-from conntrack_aio.streams.subscription import BufferSizes
+from conntrack_aio.streams.options import BufferSizes
 
 from . import socket_script
 from .harnesses import comparable, decode_by_layouts

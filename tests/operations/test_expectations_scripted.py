@@ -18,7 +18,7 @@ from conntrack_aio import (
     NotFound,
     ResourceExhausted,
 )
-from conntrack_aio.codec.messages import EXP_DELETE, EXP_NEW
+from conntrack_aio.codec.expectation_messages import EXP_DELETE, EXP_NEW
 from conntrack_aio.model.expectations import Expectation
 from conntrack_aio.model.statistics import ExpectCPUStatistics
 from conntrack_aio.netlink import attributes, messages
