@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
@@ -50,6 +51,9 @@ BATCH: Final = 64
 The garbage collector runs after 700 new objects. The objects of two batches are fewer: those just
 read, and those of the batch before, which the caller may still have. So a caller that keeps nothing
 never triggers the collector, which saves a quarter of the time."""
+
+_READS_PER_CHOICE: Final = 1 << 14
+"""After how many batches layouts choose again how to read single messages."""
 
 _MAX_MESSAGE: Final = 4096
 """The largest message, in bytes, that a layout is compiled for.
@@ -211,6 +215,8 @@ class Decoder(Generic[T]):
         """The layouts, by the first eight bytes of a header: length, type and flags."""
         self._readers: dict[tuple[State, bytes | None], dict[bytes, _Reader]] = {}
         """The same layouts with what :meth:`read` needs of them, by state and sequence number."""
+        self._reads = 0
+        """How often :meth:`read` was called."""
         self._compiled = 0
         self._missed = 0
         _decoders.add(self)
@@ -297,6 +303,11 @@ class Decoder(Generic[T]):
 
     def _known_readers(self, state: State, seq: bytes | None) -> dict[bytes, _Reader]:
         """Return the readers for messages with a sequence number, by the first eight bytes."""
+        self._reads += 1
+        if not self._reads % _READS_PER_CHOICE:
+            for layout in itertools.chain(*tuple(self._layouts.values())):
+                layout.choose_again()
+            self._readers.clear()
         known = self._readers.get((state, seq))
         if known is None:
             if len(self._readers) >= _MAX_VARIANTS:
@@ -314,7 +325,7 @@ class Decoder(Generic[T]):
             if seq is not None:
                 mask |= _SEQ_MASK
                 template |= int.from_bytes(seq, "little") << _SEQ_SHIFT
-            make = layout.makes.get(state) or _late_make(layout, state, known)
+            make = layout.chosen_make(state) or _sampling_make(layout, state, known)
             readers.append((layout.size, layout.step, mask, template, make, layout, []))
         size, step, mask, template, make, reads, _ = readers.pop(0) if readers else _READS_NOTHING
         known[head] = size, step, mask, template, make, reads, readers
@@ -427,18 +438,18 @@ def pack_seq(seq: int) -> bytes:
     return struct.pack("=I", seq)
 
 
-def _late_make(layout: Layout, state: State, known: dict[bytes, _Reader]) -> Make:
-    """Return a function that compiles the function of a layout when it is first called.
-
-    Messages that come in runs do not need it.
+def _sampling_make(layout: Layout, state: State, known: dict[bytes, _Reader]) -> Make:
+    """Return a function that creates objects until the layout has chosen the function to use.
 
     :param layout: the layout.
     :param state: the state in which it creates objects.
-    :param known: the readers that have the returned function, and get the compiled one.
+    :param known: the readers that have the returned function, and get the chosen one.
     """
 
     def make(message: bytes) -> Any:
-        known.pop(layout.head, None)
-        return layout.make(message, state)
+        result = layout.make_sampled(message, state)
+        if layout.chosen_make(state) is not None:
+            known.pop(layout.head, None)
+        return result
 
     return make

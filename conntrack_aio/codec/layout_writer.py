@@ -79,9 +79,18 @@ class Compiler:
         self._readers: dict[type, FieldReader] = {}
         """The readers of the objects, by their classes."""
 
-    def compile_make(self, state: State) -> Make:
-        """Return the function that creates one object, in a state."""
+    def compile_make(
+        self, state: State, varied: frozenset[int] = frozenset()
+    ) -> tuple[Make, Mapping[int, int]]:
+        """Return the function that creates one object, in a state.
+
+        :param state: the state.
+        :param varied: the offsets of addresses that are not looked up in a memo.
+        :returns: the function, and the sizes of the addresses that are looked up or created, by
+            their offsets.
+        """
         writer = self._writer("make")
+        writer.varied = varied
         builder = writer.builder
         whole, message = builder.parameter("whole"), builder.local("message")
         obj = self._write_object(writer, state, message)
@@ -93,7 +102,7 @@ class Compiler:
             unpack = writer.raw.struct(0, self._size).unpack
             row = writer.raw.variables
             builder.first_line("({row}) = {unpack}({whole})", row=row, unpack=unpack, whole=whole)
-        return builder.build()
+        return builder.build(), writer.addresses
 
     def compile_build(self, state: State, varied: frozenset[int] = frozenset()) -> Builder:
         """Return what creates many objects, in a state.

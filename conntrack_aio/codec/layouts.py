@@ -50,8 +50,7 @@ class Layout:
         little-endian number."""
         self.template: Final = self.mask & int.from_bytes(message, "little")
         """The values of these bits, as a little-endian number."""
-        self.makes: Final[dict[State, Make]] = {}
-        """The functions that create an object, by the state that they create it in."""
+        self._readers: dict[State, _MessageReader] = {}
         self.skeleton: Final = surveyed.skeleton
         """Where the values are, with offsets from the first header on."""
         self.header_values: Final = header_values
@@ -67,10 +66,33 @@ class Layout:
         :param message: the message, of :attr:`size` bytes.
         :param state: the state in which the object is created.
         """
-        make = self.makes.get(state)
-        if make is None:
-            make = self.makes[state] = self._compiler.compile_make(state)
-        return make(message)
+        return self._reader(state).make(message)
+
+    def make_sampled(self, message: bytes, state: State) -> Any:
+        """Return the object of a message, as :meth:`make` does.
+
+        The message is one of those by which :meth:`chosen_make` is chosen.
+        """
+        return self._reader(state).make_sampled(message)
+
+    def chosen_make(self, state: State) -> Make | None:
+        """Return the fastest function that creates the object of a message, in a state.
+
+        :returns: ``None`` until enough messages were passed to :meth:`make_sampled`.
+        """
+        reader = self._readers.get(state)
+        return None if reader is None else reader.chosen
+
+    def choose_again(self) -> None:
+        """Forget what was chosen, because messages may have changed."""
+        for reader in tuple(self._readers.values()):
+            reader.chosen = None
+
+    def _reader(self, state: State) -> _MessageReader:
+        reader = self._readers.get(state)
+        if reader is None:
+            reader = self._readers[state] = _MessageReader(self._compiler, state)
+        return reader
 
     def read_run(self, messages: BytesLike, state: State, add: Callable[..., None]) -> None:
         """Read consecutive messages that have the skeleton, and pass the object of each to ``add``.
@@ -177,12 +199,37 @@ class Layout:
         return max(sizes, default=0)
 
 
-class _RunReader:
-    """Reads runs of messages of one layout, in one state.
+class _MessageReader:
+    """Reads single messages of one layout, in one state.
 
     Looking up an address takes half of the time of creating it. So an address that is another one
-    in nearly all messages, as that of the clients of a server may be, is not looked up.
+    in nearly all messages, as those of the clients of a server may be, is not looked up.
     """
+
+    def __init__(self, compiler: Compiler, state: State) -> None:
+        self._compiler = compiler
+        self._state = state
+        self.make, self._addresses = compiler.compile_make(state)
+        self._makes = {frozenset[int](): self.make}
+        """The functions, by the offsets of addresses that are not looked up."""
+        self._sample: list[bytes] = []
+        self.chosen: Make | None = None
+        """The function to use; ``None`` while messages are sampled."""
+
+    def make_sampled(self, message: bytes) -> Any:
+        self._sample.append(message)
+        if len(self._sample) >= _SAMPLE or not self._addresses:
+            varied = _varied(self._addresses, self._sample)
+            make = self._makes.get(varied)
+            if make is None:
+                make, _ = self._compiler.compile_make(self._state, varied)
+                self._makes[varied] = make
+            self._sample, self.chosen = [], make
+        return self.make(message)
+
+
+class _RunReader:
+    """Reads runs of messages of one layout, in one state, as :class:`_MessageReader` does."""
 
     def __init__(self, compiler: Compiler, state: State, step: int) -> None:
         self._compiler = compiler
@@ -202,34 +249,40 @@ class _RunReader:
         self._builder.build(messages, add)
 
     def _choose(self, messages: bytes) -> None:
-        """Choose the builder by how many different addresses the messages have."""
-        count = len(messages) // self._step
-        if count < _MIN_SAMPLE:
+        sample = [messages[at : at + self._step] for at in range(0, len(messages), self._step)]
+        if len(sample) < _SAMPLE:
             return
-        varied = frozenset(
-            start
-            for start, size in self._builder.addresses.items()
-            if self._count_different(messages, start, size) > _VARIED * count
-        )
+        varied = _varied(self._builder.addresses, sample)
         builder = self._builders.get(varied)
         if builder is None:
             builder = self._compiler.compile_build(self._state, varied)
             self._builders[varied] = builder
         self._builder = builder
 
-    def _count_different(self, messages: bytes, start: int, size: int) -> int:
-        starts = range(start, len(messages), self._step)
-        return len({messages[at : at + size] for at in starts})
+
+def _varied(addresses: Mapping[int, int], messages: Sequence[bytes]) -> frozenset[int]:
+    """Return the offsets of addresses of which nearly every message has another one.
+
+    :param addresses: the sizes of the addresses, by their offsets.
+    :param messages: the messages.
+    """
+    least = _VARIED * len(messages)
+    return frozenset(
+        at
+        for at, size in addresses.items()
+        if len({message[at : at + size] for message in messages}) > least
+    )
 
 
 _RUNS_PER_CHOICE: Final = 64
 """After how many runs, of up to 64 messages each, another builder may be chosen. Choosing takes as
 long as creating a dozen objects."""
 
-_MIN_SAMPLE: Final = 16
+_SAMPLE: Final = 16
+"""How many messages are examined at least."""
+
 _VARIED: Final = 0.9
-"""The least number of messages, and the share of them with different addresses, from which on these
-are not looked up."""
+"""The share of messages with different addresses from which on these are not looked up."""
 
 _FORMATS: Final[dict[int, Literal["B", "H", "I", "Q"]]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
 """The formats of memoryviews with numbers of so many bytes."""

@@ -455,3 +455,65 @@ def test_a_full_memo_of_values_is_cleared() -> None:
         assert len(memo) <= memo.limit < 1 << 15
     flow_layouts = [layout for similar in decoder._layouts.values() for layout in similar]
     assert len(flow_layouts) == 1
+
+
+def clients_of_a_server(count: int) -> list[bytes]:
+    """Return the messages of flows, each from another client to the same server.
+
+    Each second one has another length, so that there is no run.
+    """
+    sources = [nest(1, be32(1, 0x0A000000 + number) + be32(2, 1)) for number in range(count)]
+    flows = [message(nest(1, each + port(1)) + nest(2, TCP4_REPLY_PAYLOAD)) for each in sources]
+    return [
+        flow if number % 2 else message(flow[20:] + be32(7, number))
+        for number, flow in enumerate(flows)
+    ]
+
+
+def read_like(decoder: Decoder[Any], data: bytes, sample: Flow | None) -> list[Flow]:
+    """Decode a datagram with the fields set that were read of a sample."""
+    datagram = Datagram(data)
+    items: Items = []
+    while not datagram.done:
+        decoder.read(datagram, accept_all, None, items, ClientStatistics(), sample)
+    return items
+
+
+def read_twice(decoder: Decoder[Any], data: bytes) -> list[Flow]:
+    """Decode a datagram, read the original tuples, and decode it so that these are set."""
+    sample = read_like(decoder, data, None)[-1]
+    assert sample.orig
+    return read_like(decoder, data, sample)
+
+
+def count_sources(flows: list[Flow]) -> int:
+    """Return how many address objects the sources of flows are."""
+    return len({id(flow.orig.src) for flow in flows})
+
+
+@pytest.mark.parametrize("runs", [False, True], ids=["single messages", "runs"])
+def test_addresses_that_vary_are_read_as_the_reference_does(runs: bool) -> None:
+    decoder = without_layouts(decode_flow)
+    flows = clients_of_a_server(400)
+    data = b"".join([*flows[::2], *flows[1::2]] if runs else flows)
+    read_twice(decoder, data)
+    found = read_twice(decoder, data)
+    assert comparable(found) == by_reference(decoder, data)
+    assert len({id(flow.orig.dst) for flow in found}) < 20, "it is looked up"
+
+
+@pytest.mark.parametrize("runs", [False, True], ids=["single messages", "runs"])
+def test_what_is_looked_up_is_chosen_again(monkeypatch: pytest.MonkeyPatch, runs: bool) -> None:
+    monkeypatch.setattr(decoders, "_READS_PER_CHOICE", 16)
+    decoder = without_layouts(decode_flow)
+    flows = clients_of_a_server(400)
+    varied = b"".join([*flows[::2], *flows[1::2]] if runs else flows)
+    repeated = b"".join([flows[0]] * 200 + [flows[1]] * 200 if runs else flows[:2] * 200)
+    for _ in range(3):
+        for _ in range(40):
+            found = read_twice(decoder, repeated)
+        assert count_sources(found) == 2
+        for _ in range(40):
+            found = read_twice(decoder, varied)
+        assert count_sources(found) == 400
+        assert comparable(found) == by_reference(decoder, varied)
