@@ -313,12 +313,23 @@ def test_a_file_of_many_flows(lab: Lab, tmp_path: Path) -> None:
     [
         ("--arrow", "/nonexistent/x", "/nonexistent/x: No such file or directory"),
         ("--parquet", "/nonexistent/x", "/nonexistent/x: No such file or directory"),
-        ("--arrow", "/dev/full", "No space left on device"),
+        ("--arrow", "/dev/full", "/dev/full: No space left on device"),
+        ("--parquet", "/dev/full", "/dev/full: No space left on device"),
+        ("--arrow", "/proc/version", "/proc/version: Input/output error"),
+        ("--parquet", "/proc/version", "/proc/version: Input/output error"),
+        ("--arrow", "/proc", "/proc: Is a directory"),
         ("--parquet", "-", "a Parquet file cannot be written to standard output; name a file"),
     ],
 )
 def test_files_that_cannot_be_written(three: Lab, option: str, path: str, error: str) -> None:
     assert run(three, "list", option, path) == (1, "", f"conntrack-aio: {error}\n")
+
+
+@pytest.mark.parametrize("option", ["--arrow", "--parquet"])
+def test_a_file_that_becomes_full_is_named(lab: Lab, option: str) -> None:
+    do(lab, lambda conn: flows.fill(conn, map(flows.tcp, range(2500))))
+    error = "conntrack-aio: /dev/full: No space left on device\n"
+    assert run(lab, "list", option, "/dev/full") == (1, "", error)
 
 
 @pytest.mark.parametrize(
