@@ -6,7 +6,7 @@ import argparse
 import re
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import __version__
 from ..errors import MatchError
@@ -42,7 +42,12 @@ Columns are named like fields with underscores: orig_src, orig_dport, reply_dst,
 protocol, state, mark, orig_bytes, reply_bytes, bytes, packets, start, labels.
 `describe flows` as the QUERY lists all of them with their types. An example:
 
-  select orig_src, sum(bytes) from flows group by 1 order by 2 desc limit 10"""
+  select orig_src, sum(bytes) from flows group by 1 order by 2 desc limit 10
+
+Values are printed as DuckDB converts them to text, a missing one as NULL, and
+control characters as escapes such as \\x1b. With --json, numbers, lists and
+structures are those of JSON; NaN and infinities are null. Of columns with the
+same name, the others are renamed: bytes, bytes_1, bytes_2."""
 
 _TYPES: Final = tuple(kind.value for kind in EventType)
 
@@ -57,7 +62,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     :raises SystemExit: when the arguments are not valid, with status 2; when they ask for
         ``--help`` or ``--version``, with status 0.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="conntrack-aio",
         description="List, count and watch the connections that the Linux kernel tracks.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -95,11 +100,33 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-class _Command(argparse.ArgumentParser):
-    """The parser of a subcommand."""
+class _Once(argparse.Action):
+    """Store the value of an option, which may be given only once: the last of several values would
+    silently replace the others."""
 
-    has_match = False
-    """Whether the subcommand accepts a match. Its help then ends with the fields of matches."""
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if option_string is not None and getattr(namespace, self.dest) is not self.default:
+            raise argparse.ArgumentError(self, "may be given only once")
+        setattr(namespace, self.dest, values)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose options with a value may be given only once, unless they say otherwise.
+
+    The subcommands have parsers of this class, too.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.register("action", None, _Once)
+        self.has_match = False
+        """Whether a match is accepted. The help then ends with the fields of matches."""
 
     def format_help(self) -> str:
         if self.has_match:
@@ -121,15 +148,15 @@ def _match_epilog() -> str:
 class _Commands:
     """The subcommands of a parser."""
 
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
+    def __init__(self, parser: _Parser) -> None:
         self._subparsers = parser.add_subparsers(
             title="commands",
             dest="command",
             required=True,
             metavar="COMMAND",
-            parser_class=_Command,
+            parser_class=_Parser,
         )
-        self.netns = _Command(add_help=False)
+        self.netns = _Parser(add_help=False)
         self.netns.add_argument(
             "--netns",
             type=_parse_netns,
@@ -137,7 +164,7 @@ class _Commands:
             help="use this network namespace instead of the current one: a name of `ip netns`, or "
             "a path with a slash",
         )
-        self.json = _Command(add_help=False)
+        self.json = _Parser(add_help=False)
         self.json.add_argument(
             "--json", action="store_true", help="print JSON Lines instead of text"
         )
@@ -147,11 +174,11 @@ class _Commands:
     def add(
         self,
         name: str,
-        *parents: _Command,
+        *parents: _Parser,
         help: str,
         description: str,
         epilog: str | None = None,
-    ) -> _Command:
+    ) -> _Parser:
         """Add a subcommand.
 
         :param name: the name of the subcommand.
@@ -170,7 +197,7 @@ class _Commands:
         )
 
     def add_matching(
-        self, name: str, *parents: _Command, help: str, description: str
+        self, name: str, *parents: _Parser, help: str, description: str
     ) -> argparse.ArgumentParser:
         """Add a subcommand that accepts a network namespace and a match."""
         command = self.add(name, self.netns, *parents, help=help, description=description)
@@ -269,7 +296,11 @@ def _add_sql(commands: _Commands) -> None:
         "and load no extension. Needs DuckDB: pip install duckdb nanoarrow.",
         epilog=_SQL_EPILOG,
     )
-    command.add_argument("query", metavar="QUERY", help="one SELECT statement")
+    command.add_argument(
+        "query",
+        metavar="QUERY",
+        help="one statement: SELECT, also as FROM, WITH or VALUES; DESCRIBE, SUMMARIZE or SHOW",
+    )
     command.add_argument(
         "--match",
         type=lambda text: [text],

@@ -42,8 +42,22 @@ def _writable(path: str) -> Generator[BinaryIO | None]:
     if path == STANDARD_OUTPUT:
         yield None
         return
-    with open(path, "wb") as file:
+    file = open(path, "wb")  # noqa: SIM115
+    try:
         yield file
+    finally:
+        with _naming(path):
+            file.close()  # writes what is buffered
+
+
+@contextmanager
+def _naming(path: str) -> Generator[None]:
+    """Make errors of writing a file name it. Python knows the name only when it opens a file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise
 
 
 async def write_arrow(batches: ColumnBatches, path: str) -> None:
@@ -75,7 +89,8 @@ def _write_all(file: BinaryIO | None, buffer: BytesIO) -> None:
     if file is None:
         write_bytes(buffer.getvalue())
     else:
-        file.write(buffer.getvalue())
+        with _naming(file.name):
+            file.write(buffer.getvalue())
     buffer.seek(0)
     buffer.truncate()
 
@@ -95,12 +110,19 @@ async def write_parquet(batches: ColumnBatches, path: str) -> None:
     with _writable(path) as file:
         if file is None:
             raise CommandError("a Parquet file cannot be written to standard output; name a file")
-        writer: Any = parquet.ParquetWriter(file, pyarrow.table(group).schema)
+        with _naming(path):
+            writer: Any = parquet.ParquetWriter(file, pyarrow.table(group).schema)
+
+        def write(rows: ArrowTable) -> None:
+            with _naming(path):
+                writer.write_table(pyarrow.table(rows))
+
         async for batch in batches:
             group.add(batch)
             if len(group) >= _ROWS_PER_GROUP:
-                writer.write_table(pyarrow.table(group))
+                write(group)
                 group = ArrowTable(sources, "text")
         if len(group):
-            writer.write_table(pyarrow.table(group))
-        writer.close()
+            write(group)
+        with _naming(path):
+            writer.close()

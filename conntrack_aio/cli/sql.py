@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from itertools import chain, islice
+from threading import Thread
+from time import monotonic
 from typing import Any, Final, cast
 
 import anyio
@@ -35,6 +37,10 @@ _NOT_LOADED: Final = "conntrack-aio: this column was not read"
 """The error of a column that the plan of the query did not have. If a query meets it after all, it
 is run again with all columns."""
 
+_INTERRUPT_TIMEOUT: Final = 1.0
+"""Seconds to wait for DuckDB to end a query after an interrupt. It cannot end a single call of a
+function."""
+
 _ALIGNED_ROWS: Final = 1000
 """Rows that determine the widths of the printed columns."""
 
@@ -60,14 +66,13 @@ def _try(query: _Query, names: tuple[str, ...], options: argparse.Namespace) -> 
     :returns: whether the columns were enough.
     """
     flows = anyio.run(_dump, options, names)
-    rows = query.run(flows)
+    columns, types = query.prepare(flows)
+    rows = query.run(_json_of(columns) if options.json else _texts_of(columns))
     if rows is None:
         return False
-    columns, types = query.columns
     if options.json:
-        for row in rows:
-            values = dict(zip(columns, map(_plain, row), strict=True))
-            write_line(json.dumps(values, ensure_ascii=False))
+        for (row,) in rows:
+            write_line(_strict(row))
     else:
         _write_aligned(columns, types, rows)
     return True
@@ -83,7 +88,7 @@ class _Query:
     """A query on the table ``flows``."""
 
     def __init__(self, text: str) -> None:
-        """Check that a query is one SELECT statement.
+        """Check that DuckDB regards a query as one SELECT statement.
 
         :raises CommandError: when DuckDB or nanoarrow is not installed, or when the query is
             something else.
@@ -91,27 +96,36 @@ class _Query:
         self._duckdb: Any = import_extra("duckdb", "duckdb", "duckdb nanoarrow")
         import_extra("nanoarrow", "nanoarrow", "duckdb nanoarrow")
         self._text = text
-        self._cursor: Any = None
         self._connection = self._connect()
+        self._create_flows(ArrowTable(select_columns(Flow, ()), "text"), "*")
         statements = self._ask(lambda: self._connection.extract_statements(text))
         select = self._duckdb.StatementType.SELECT
         if [statement.type for statement in statements] != [select]:
-            raise CommandError("the query must be one SELECT statement")
+            raise CommandError(
+                "the query must be one statement that reads: SELECT, also as FROM, WITH or VALUES; "
+                "DESCRIBE, SUMMARIZE or SHOW"
+            )
 
     def _connect(self) -> Any:
-        """Return a connection to a database in memory whose table ``flows`` is empty."""
-        connection = self._duckdb.connect(":memory:", config=_LOCKED_DOWN)
-        connection.register("flows", ArrowTable(select_columns(Flow, ()), "text"))
-        connection.execute("set lock_configuration = true")
-        return connection
+        """Return a connection to a database in memory."""
+        return self._duckdb.connect(":memory:", config=_LOCKED_DOWN)
 
-    def _ask(self, action: Any) -> Any:
+    def _create_flows(self, flows: ArrowTable, columns: str) -> None:
+        """Create the table ``flows``, a view of flows that have no other name in the database.
+
+        :param flows: the flows.
+        :param columns: the columns of the view, in SQL.
+        """
+        self._connection.from_arrow(flows).project(columns).create_view("flows")
+        self._connection.execute("set lock_configuration = true")
+
+    def _ask(self, action: Callable[[], Any]) -> Any:
         """Return the result of an action of DuckDB.
 
         :raises CommandError: when DuckDB raises an error.
         """
         try:
-            return action()
+            return _interruptible(self._connection, action)
         except self._duckdb.Error as error:
             raise CommandError(str(error)) from None
 
@@ -121,11 +135,12 @@ class _Query:
         :raises CommandError: when DuckDB refuses the query.
         """
         explain = f"explain (format json) {self._text}"
+        run = self._connection.execute
         try:
-            plans = self._connection.execute(explain).fetchall()
+            plans = _interruptible(self._connection, lambda: run(explain).fetchall())
         except self._duckdb.Error:
             # EXPLAIN may also refuse what can be run. If not, this raises the better error.
-            self._ask(lambda: self._connection.execute(self._text).fetchmany(1))
+            self._ask(lambda: run(self._text).fetchmany(1))
             return None
         found = set(chain.from_iterable(_scanned(json.loads(plan)) for _, plan in plans))
         known = select_columns(Flow, ())
@@ -133,43 +148,91 @@ class _Query:
             return None
         return tuple(name for name in known if name in found) or None
 
-    @property
-    def columns(self) -> tuple[list[str], list[str]]:
-        """The names and the types of the result's columns."""
-        described: list[tuple[Any, ...]] = self._cursor.description
-        return [str(name) for name, *_ in described], [str(kind) for _, kind, *_ in described]
-
-    def run(self, flows: ArrowTable) -> Iterator[tuple[object, ...]] | None:
-        """Run the query, and return its rows.
+    def prepare(self, flows: ArrowTable) -> tuple[list[str], list[str]]:
+        """Make the table ``flows`` have flows.
 
         :param flows: the flows, with the columns that the query needs.
-        :returns: ``None`` if it needs other columns, too.
+        :returns: the names of the result's columns, each of which differs from the others, and
+            their types.
+        """
+        described = self._connection.execute("describe flows").fetchall()
+        view = ", ".join(
+            _quoted(name)
+            if name in flows.names
+            else f"error('{_NOT_LOADED}')::{kind} as {_quoted(name)}"
+            for name, kind, *_ in described
+        )
+        self._connection = self._connect()
+        self._create_flows(flows, view)
+        result = self._ask(lambda: self._connection.sql(self._select("*")))
+        return list(result.columns), list(map(str, result.types))
+
+    def _select(self, columns: str) -> str:
+        """Return a query for columns of the result. DuckDB renames those that have one name.
+
+        The query may end in a semicolon, which a comment may follow.
+        """
+        text = self._text.encode()
+        tokens = [position for position, _ in self._duckdb.tokenize(self._text)]
+        end = next((each for each in tokens if text[each : each + 1] == b";"), len(text))
+        return f"select {columns} from (\n{text[:end].decode()}\n)"
+
+    def run(self, columns: str) -> Iterator[tuple[Any, ...]] | None:
+        """Run the query, and return its rows.
+
+        :param columns: what to return of the result's columns, in SQL.
+        :returns: ``None`` if the query needs other columns of the table, too.
         :raises CommandError: when DuckDB cannot run the query.
         """
-        connection = self._duckdb.connect(":memory:", config=_LOCKED_DOWN)
-        connection.register("loaded", flows)
-        connection.execute(f"create temp view flows as select {self._view(flows)} from loaded")
-        connection.execute("set lock_configuration = true")
+        connection = self._connection
+        query = self._select(columns)
+
+        def start() -> list[tuple[Any, ...]]:
+            connection.execute(query)
+            return self._fetch()
+
         try:
-            self._cursor = connection.execute(self._text)
-            first: list[tuple[object, ...]] = self._cursor.fetchmany(_ALIGNED_ROWS)
+            first = _interruptible(connection, start)
         except self._duckdb.Error as error:
             if _NOT_LOADED in str(error):
                 return None
             raise CommandError(str(error)) from None
         return chain(first, self._rest())
 
-    def _view(self, flows: ArrowTable) -> str:
-        """Return the columns of the view, which fails where a column was not read."""
-        described = self._connection.execute("describe flows").fetchall()
-        return ", ".join(
-            f'"{name}"' if name in flows.names else f"error('{_NOT_LOADED}')::{kind} as \"{name}\""
-            for name, kind, *_ in described
-        )
+    def _fetch(self) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = self._connection.fetchmany(_ALIGNED_ROWS)
+        return rows
 
-    def _rest(self) -> Iterator[tuple[object, ...]]:
-        while rows := self._ask(lambda: self._cursor.fetchmany(_ALIGNED_ROWS)):
+    def _rest(self) -> Iterator[tuple[Any, ...]]:
+        while rows := self._ask(self._fetch):
             yield from rows
+
+
+def _interruptible(connection: Any, action: Callable[[], Any]) -> Any:
+    """Return the result of an action of DuckDB, or let an interrupt end it.
+
+    The action runs on a thread: Python handles signals only while the main thread is not in DuckDB.
+
+    :raises KeyboardInterrupt: when an interrupt ended the action.
+    """
+    result: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            result.set_result(action())
+        except BaseException as error:
+            result.set_exception(error)
+
+    thread = Thread(target=work, name="duckdb", daemon=True)
+    thread.start()
+    try:
+        return result.result()
+    except KeyboardInterrupt:
+        deadline = monotonic() + _INTERRUPT_TIMEOUT
+        while thread.is_alive() and monotonic() < deadline:
+            connection.interrupt()  # without effect before the query has started
+            thread.join(0.05)
+        raise
 
 
 def _scanned(plan: object) -> Iterator[str]:
@@ -186,65 +249,59 @@ def _scanned(plan: object) -> Iterator[str]:
 
 
 # Output
+#
+# DuckDB converts the values to text, because the objects of Python cannot hold all of them:
+# nanoseconds, infinite times and months are lost.
 
 
-def _plain(value: object) -> object:
-    """Return a value as JSON has it."""
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in cast("Sequence[object]", value)]
-    if isinstance(value, dict):
-        items = cast("Mapping[object, object]", value).items()
-        return {str(key): _plain(each) for key, each in items}
-    return value if isinstance(value, str | int | float | None) else str(value)
+def _quoted(name: str) -> str:
+    """Return a name as SQL has it."""
+    return '"' + name.replace('"', '""') + '"'
 
 
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    plain = _plain(value)
-    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+def _texts_of(columns: Sequence[str]) -> str:
+    """Return the columns of a result as text, in SQL."""
+    return ", ".join(f"{_quoted(name)}::varchar" for name in columns)
+
+
+def _json_of(columns: Sequence[str]) -> str:
+    """Return the columns of a result as one object of JSON, in SQL."""
+    fields = ", ".join(f"{_quoted(name)} := {_quoted(name)}" for name in columns)
+    return f"to_json(struct_pack({fields}))::varchar"
+
+
+def _strict(row: str) -> str:
+    """Return a row as JSON, which has neither NaN nor infinities: they are null."""
+    values = json.loads(row, parse_constant=lambda _: None)
+    return json.dumps(values, ensure_ascii=False, allow_nan=False)
+
+
+def _printable(text: str | None) -> str:
+    """Return a value as a terminal can show it on one line. Control characters are escaped."""
+    if text is None:
+        return "NULL"
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def _write_aligned(
-    columns: Sequence[str], types: Sequence[str], rows: Iterator[tuple[object, ...]]
+    columns: Sequence[str], types: Sequence[str], rows: Iterator[tuple[str | None, ...]]
 ) -> None:
     """Print rows as aligned text, numbers to the right."""
-    first = [list(map(_text, row)) for row in islice(rows, _ALIGNED_ROWS)]
-    widths = [max(map(len, column)) for column in zip(columns, *first, strict=True)]
-    to_the_right = [kind.upper().startswith(_NUMBERS) for kind in types]
-
-    def line(cells: Sequence[str]) -> str:
+    lines = (list(map(_printable, row)) for row in chain([columns], rows))
+    first = list(islice(lines, 1 + _ALIGNED_ROWS))
+    widths = [max(map(len, column)) for column in zip(*first, strict=True)]
+    to_the_right = [_NUMBERS.fullmatch(kind) is not None for kind in types]
+    for cells in chain(first, lines):
         parts = zip(cells, widths, to_the_right, strict=True)
         aligned = [cell.rjust(n) if right else cell.ljust(n) for cell, n, right in parts]
-        return "  ".join(aligned).rstrip()
-
-    write_line(line(columns))
-    for cells in chain(first, (list(map(_text, row)) for row in rows)):
-        write_line(line(cells))
+        write_line("  ".join(aligned).rstrip())
 
 
-_NUMBERS: Final = (
-    "NUMBER",
-    "TINYINT",
-    "SMALLINT",
-    "INT",
-    "BIGINT",
-    "HUGEINT",
-    "UTINYINT",
-    "USMALLINT",
-    "UINT",
-    "UBIGINT",
-    "UHUGEINT",
-    "FLOAT",
-    "DOUBLE",
-    "DECIMAL",
+_NUMBERS: Final = re.compile(
+    r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|BIGNUM|FLOAT|DOUBLE|DECIMAL\(.*\)"
 )
-"""What the names of the types of numbers begin with."""
+"""The names of the types of numbers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from .arrow import Addresses, schema_of_columns, stream_of
 from .column_fields import ColumnSource
@@ -51,6 +52,11 @@ class ArrowTable:
 
     def __len__(self) -> int:
         return self._rows
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an ArrowTable cannot be pickled or copied; pyarrow.table() makes a table that can"
+        )
 
     def __repr__(self) -> str:
         return f"<ArrowTable: {self._rows} rows, {len(self._names)} columns>"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from struct import Struct
-from typing import Final, cast, overload
+from typing import Final, NoReturn, cast, overload
 
 ColumnValue = int | str | bytes
 """A value of a column."""
@@ -105,6 +105,9 @@ class Column(Sequence["ColumnValue | None"]):
 
     def _value(self, index: int) -> ColumnValue:
         return self._values()[index]
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Column cannot be pickled or copied; use its to_list()")
 
     def __repr__(self) -> str:
         return f"<Column {self._name}: {len(self)} rows>"

@@ -9,7 +9,7 @@ from functools import partial
 from ipaddress import IPv6Address
 from socket import AF_INET6, inet_ntoa, inet_ntop
 from struct import Struct
-from typing import Final
+from typing import Final, NoReturn
 
 from ..model.protocols import DCCP, PROTOCOL_NAMES, SCTP, TCP
 from ..model.protoinfo import STATE_TYPES
@@ -31,20 +31,31 @@ too, in the same batch. Finding a text takes a fraction of the time of making it
 
 _ipv6_texts: Final[dict[bytes, str]] = {}
 
-_PROTOCOLS: Final = tuple([PROTOCOL_NAMES.get(number, str(number)) for number in range(256)])
-"""The names of protocols, by number."""
-
 _EVENT_TYPES: Final = tuple([event_type.value for event_type in EVENT_TYPES])
 
 
-def _state_names(proto: int) -> list[str]:
-    """Return the names of the states of a protocol, by number; digits if a state has no name."""
-    names = {state.value: state.name for state in STATE_TYPES[proto]}
-    return [names.get(number, str(number)) for number in range(256)]
+class _Names:
+    """The names of numbers from 0 to 255; digits if a number has no name."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self._all = tuple([names.get(number, str(number)) for number in range(256)])
+        self._named = self._all[: max(names) + 1]
+        self._known = bytes(range(len(self._named)))
+
+    def of(self, numbers: memoryview) -> tuple[str, ...]:
+        """Return the names of all numbers up to the largest that has a name, or that is there."""
+        unknown = numbers.tobytes().translate(None, self._known)
+        return self._all[: max(unknown) + 1] if unknown else self._named
 
 
-_STATES: Final = (*_state_names(TCP), *_state_names(SCTP), *_state_names(DCCP))
-"""The names of states: 256 for each of the fields that the column ``state`` is made of."""
+_PROTOCOLS: Final = _Names(PROTOCOL_NAMES)
+_STATES: Final = tuple(
+    [
+        _Names({state.value: state.name for state in STATE_TYPES[proto]})
+        for proto in (TCP, SCTP, DCCP)
+    ]
+)
+"""The names of states, of each of the fields that the column ``state`` is made of."""
 
 
 class ColumnBatch:
@@ -114,6 +125,9 @@ class ColumnBatch:
         """Return the rows as a nanoarrow array with this schema."""
         return array_of([self[name] for name in self._sources], self._count, schema)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a ColumnBatch cannot be pickled or copied; use its to_dict()")
+
     def __repr__(self) -> str:
         return f"<ColumnBatch: {self._count} rows, {len(self._sources)} columns>"
 
@@ -125,7 +139,8 @@ class ColumnBatch:
             return _state(source, rows)
         present = rows.presence(field)
         if source.computation == "protocol":
-            return DictionaryColumn(name, present, rows.numbers(field), _PROTOCOLS)
+            numbers = rows.numbers(field)
+            return DictionaryColumn(name, present, numbers, _PROTOCOLS.of(numbers))
         if source.computation == "type":
             return DictionaryColumn(name, present, rows.numbers(field), _EVENT_TYPES)
         if field.content == "number":
@@ -164,15 +179,17 @@ def _state(source: ColumnSource, rows: Rows) -> Column:
     found = [(present, kind) for present, kind in found if any(present)]
     if len(found) <= 1:
         present, kind = found[0] if found else (bytes(rows.count), 0)
-        names = _STATES[256 * kind : 256 * kind + 256]
-        return DictionaryColumn(source.name, present, rows.numbers(source.fields[kind]), names)
+        numbers = rows.numbers(source.fields[kind])
+        return DictionaryColumn(source.name, present, numbers, _STATES[kind].of(numbers))
     codes = array("H", bytes(2 * rows.count))
+    names: list[str] = []
     for present, kind in found:
         numbers = rows.numbers(source.fields[kind])
         for row in [row for row, has in enumerate(present) if has]:
-            codes[row] = 256 * kind + numbers[row]
+            codes[row] = len(names) + numbers[row]
+        names += _STATES[kind].of(numbers)
     anywhere = bytes(map(max, *[present for present, _ in found]))
-    return DictionaryColumn(source.name, anywhere, memoryview(codes), _STATES)
+    return DictionaryColumn(source.name, anywhere, memoryview(codes), names)
 
 
 def _text(payload: bytes) -> str:

@@ -109,6 +109,27 @@ def test_invalid_command_lines_are_errors(
     assert message in output.err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        *((f"{command} --netns a --netns b", "--netns") for command in MATCHING),
+        ("list --arrow a --arrow=b", "--arrow"),
+        ("list --parquet a mark 3 --parquet a", "--parquet"),
+        ("events --receive-buffer 8M --receive-buffer 4M", "--receive-buffer"),
+        ("sql q --match proto=tcp --match proto=tcp", "--match"),
+        ("sql --netns a q --netns a", "--netns"),
+    ],
+)
+def test_an_option_with_one_value_may_be_given_only_once(
+    line: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(line.split())
+    assert caught.value.code == 2
+    errors = capsys.readouterr().err
+    assert errors.endswith(f": error: argument {option}: may be given only once\n")
+
+
 @pytest.mark.parametrize("command", MATCHING)
 @pytest.mark.parametrize("match", [[""], ["  "], ["", ""], ["proto tcp", ""], ["", "proto", "tcp"]])
 def test_an_empty_match_argument_is_an_error(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import polars
@@ -15,7 +18,7 @@ import pyarrow
 import pytest
 from support import flows
 from support.lab import Lab
-from support.processes import TIMEOUT
+from support.processes import TIMEOUT, Process, wait_until
 
 from conntrack_aio import Connection, Flow, connect
 from conntrack_aio.cli.sql import _scanned
@@ -70,7 +73,7 @@ def test_a_result_is_aligned(three: Lab) -> None:
         0,
         "protocol  orig_src  port  mark\n"
         "tcp       10.0.0.1   443    80\n"
-        "icmp      10.0.0.1           0\n"
+        "icmp      10.0.0.1  NULL     0\n"
         "udp       fd00::1     53     0\n",
         "",
     )
@@ -96,7 +99,7 @@ def test_a_result_as_json(three: Lab) -> None:
     assert json.loads(run(three, "sql", "--json", query)[1]) == {
         "s": 0x50,
         "d": {"a": [1.5]},
-        "b": "ff",
+        "b": r"\xFF",
     }
 
 
@@ -118,6 +121,88 @@ def test_any_query_reads_the_columns_that_it_needs(
     assert (status, err) == (0, "")
     if result is not None:
         assert out.split() == ["n", result]
+
+
+NANOSECONDS = "2020-01-01 00:00:00.123456789"
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "row"),
+    [
+        (
+            "select 1 as a, 2 as a, 3 as A",
+            "a  a_1  A_2\n1    2    3\n",
+            {"a": 1, "a_1": 2, "A_2": 3},
+        ),
+        ("select 'nan'::float as n", "  n\nnan\n", {"n": None}),
+        ("select {'x': ['-inf'::float]} as s", "s\n{'x': [-inf]}\n", {"s": {"x": [None]}}),
+        (
+            f"select timestamp_ns '{NANOSECONDS}' as t",
+            f"t\n{NANOSECONDS}\n",
+            {"t": NANOSECONDS},
+        ),
+        (
+            f"select [timestamp_ns '{NANOSECONDS}'] as t",
+            f"t\n['{NANOSECONDS}']\n",
+            {"t": [NANOSECONDS]},
+        ),
+        ("select date 'infinity' as d", "d\ninfinity\n", {"d": "infinity"}),
+        ("select interval '1 month' as i", "i\n1 month\n", {"i": "1 month"}),
+        ("select 1.50 as num, [1] as l", " num  l\n1.50  [1]\n", {"num": 1.5, "l": [1]}),
+        ('select 1 as "a""b"', 'a"b\n  1\n', {'a"b': 1}),
+        ("select 'é' as e; -- é;", "e\né\n", {"e": "é"}),
+        ("select ';' as e /* ; */ ;;", "e\n;\n", {"e": ";"}),
+        ("select 1 as a -- the last line", "a\n1\n", {"a": 1}),
+        ("show tables", "name\nflows\n", {"name": "flows"}),
+    ],
+)
+def test_results_keep_their_values(lab: Lab, query: str, text: str, row: dict[str, Any]) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    assert run(lab, "sql", query) == (0, text, "")
+    status, out, err = run(lab, "sql", "--json", query)
+    assert (status, err) == (0, "")
+    assert json.loads(out, parse_constant=refuse) == row
+
+
+def test_aligned_values_have_no_control_characters(lab: Lab) -> None:
+    values = "chr(27) || '[2J' as a, e'x\\ny\\tz' as b, chr(155) as c, '' as d, null as \"e\nf\""
+    assert run(lab, "sql", f"select {values}") == (
+        0,
+        "a        b        c     d  e\\nf\n\\x1b[2J  x\\ny\\tz  \\x9b     NULL\n",
+        "",
+    )
+
+
+def seconds_of_threads(pid: int) -> float:
+    """Return the processor time that a process has used in threads other than the main thread."""
+
+    def ticks(path: str) -> int:
+        user, system = Path(path).read_text().rpartition(")")[2].split()[11:13]
+        return int(user) + int(system)
+
+    others = ticks(f"/proc/{pid}/stat") - ticks(f"/proc/{pid}/task/{pid}/stat")
+    return others / os.sysconf("SC_CLK_TCK")
+
+
+LONG_QUERIES = {
+    "one row": "select count(*) from range(100000000000000)",
+    "a join": "select count(*) from range(10000000) a, range(10000000) b where a.range < -b.range",
+    "rows after many": "select a from range(100000000000000) t(a) where a < 1500 or a = -1",
+    "a single call": "select jaro_similarity(repeat('a', 3000000), repeat('b', 3000000))",
+}
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
+)
+@pytest.mark.parametrize("query", LONG_QUERIES.values(), ids=LONG_QUERIES)
+def test_a_signal_ends_a_query(lab: Lab, query: str, number: signal.Signals, status: int) -> None:
+    with Process(lab, *COMMAND, "sql", query) as process:
+        wait_until(lambda: seconds_of_threads(process.pid) > 0.3)
+        process.signal(number)
+        assert process.wait() == (status, "")
 
 
 def test_a_query_on_matching_flows(three: Lab) -> None:
@@ -148,15 +233,18 @@ def test_the_columns_of_a_plan() -> None:
     [
         ("selec", "Parser Error"),
         ("select orig_scr from flows", 'Candidate bindings: "orig_src"'),
-        ("", "the query must be one SELECT statement"),
-        ("select 1; select 2", "the query must be one SELECT statement"),
-        ("set lock_configuration = false", "the query must be one SELECT statement"),
-        ("attach '/tmp/x.db'", "the query must be one SELECT statement"),
-        ("install httpfs", "the query must be one SELECT statement"),
-        ("copy flows to '/tmp/x.csv'", "the query must be one SELECT statement"),
+        ("", "the query must be one statement that reads: SELECT,"),
+        ("select 1; select 2", "the query must be one statement that reads: SELECT,"),
+        ("set lock_configuration = false", "the query must be one statement that reads: SELECT,"),
+        ("attach '/tmp/x.db'", "the query must be one statement that reads: SELECT,"),
+        ("install httpfs", "the query must be one statement that reads: SELECT,"),
+        ("explain select 1", "the query must be one statement that reads: SELECT,"),
+        ("delete from flows", "the query must be one statement that reads: SELECT,"),
+        ("copy flows to '/tmp/x.csv'", "the query must be one statement that reads: SELECT,"),
         ("select * from read_text('/etc/passwd')", "Permission Error"),
         ("select * from '/etc/passwd.csv'", "Error"),
         ("select * from options", "Table with name options does not exist"),
+        ("select * from loaded", "Table with name loaded does not exist"),
         ("select protocol::int from flows", "Conversion Error"),
     ],
 )
@@ -225,12 +313,23 @@ def test_a_file_of_many_flows(lab: Lab, tmp_path: Path) -> None:
     [
         ("--arrow", "/nonexistent/x", "/nonexistent/x: No such file or directory"),
         ("--parquet", "/nonexistent/x", "/nonexistent/x: No such file or directory"),
-        ("--arrow", "/dev/full", "No space left on device"),
+        ("--arrow", "/dev/full", "/dev/full: No space left on device"),
+        ("--parquet", "/dev/full", "/dev/full: No space left on device"),
+        ("--arrow", "/proc/version", "/proc/version: Input/output error"),
+        ("--parquet", "/proc/version", "/proc/version: Input/output error"),
+        ("--arrow", "/proc", "/proc: Is a directory"),
         ("--parquet", "-", "a Parquet file cannot be written to standard output; name a file"),
     ],
 )
 def test_files_that_cannot_be_written(three: Lab, option: str, path: str, error: str) -> None:
     assert run(three, "list", option, path) == (1, "", f"conntrack-aio: {error}\n")
+
+
+@pytest.mark.parametrize("option", ["--arrow", "--parquet"])
+def test_a_file_that_becomes_full_is_named(lab: Lab, option: str) -> None:
+    do(lab, lambda conn: flows.fill(conn, map(flows.tcp, range(2500))))
+    error = "conntrack-aio: /dev/full: No space left on device\n"
+    assert run(lab, "list", option, "/dev/full") == (1, "", error)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import duckdb
@@ -126,6 +128,17 @@ def test_a_table_has_the_rows_of_its_batches() -> None:
         assert read(found) == {
             name: [value for each in expected for value in each[name]] for name in table.names
         }
+
+
+@pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_table_cannot_be_duplicated(duplicate: Callable[[object], Any]) -> None:
+    table = table_of(batches_of(decode_flow, FLOWS))
+    with pytest.raises(
+        TypeError, match=r"an ArrowTable .* pyarrow.table\(\) makes a table that can"
+    ):
+        duplicate(table)
+    copied = pickle.loads(pickle.dumps(pyarrow.table(table)))
+    assert copied == pyarrow.table(table)
 
 
 def test_a_table_without_rows_has_columns() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -24,6 +26,7 @@ from conntrack_aio import (
     Flow,
     FlowEvent,
     SCTPInfo,
+    SCTPState,
     TCPInfo,
     TCPState,
     Tuple,
@@ -472,6 +475,26 @@ def test_states_of_several_protocols_are_in_one_column() -> None:
         assert [row["state"] for row in rows] == ["ESTABLISHED", "ESTABLISHED", None, "99"] * 2
 
 
+def test_dictionaries_end_at_the_last_name_that_is_needed() -> None:
+    tcp, unknown = (BOTH_TUPLES + nest(4, nest(1, be8(1, state))) for state in (3, 99))
+    sctp = BOTH_TUPLES + nest(4, nest(3, be8(1, 4)))
+
+    def dictionary(*parts: bytes, name: str = "state") -> list[str]:
+        collector = make(name)
+        for part in parts:
+            collector.add_datagram(Datagram(message(part)))
+        collector.flush()
+        (batch,) = collector.results
+        return list(batch[name].dictionary)
+
+    states = [str(TCPState(number)) for number in range(max(TCPState) + 1)]
+    assert dictionary(tcp, BOTH_TUPLES) == states
+    assert dictionary(tcp, unknown)[98:] == ["98", "99"]
+    assert dictionary(tcp, sctp)[: len(states) + 1] == [*states, SCTPState(0).name]
+    protocols = dictionary(tcp, name="protocol")
+    assert (protocols[6], protocols[-1]) == ("tcp", PROTOCOL_NAMES[max(PROTOCOL_NAMES)])
+
+
 def test_unnamed_texts_and_payloads_of_any_bytes() -> None:
     texts = [b"ftp\0", b"\xff\xfe\0", "ä".encode() + b"\0rest", b""]
     parts = [nest(5, attr(1, text) + attr(2, text)) + nest(21, attr(1, text)) for text in texts]
@@ -528,3 +551,18 @@ def test_a_batch_has_only_the_columns_that_were_asked_for() -> None:
     with pytest.raises(IndexError):
         batch["orig_src"][-2]
     assert batch["mark"][:1] == batch["mark"].to_list()
+
+
+@pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_batch_and_its_columns_cannot_be_duplicated(duplicate: Callable[[object], Any]) -> None:
+    collector = make()
+    collector.add_datagram(Datagram(FLOWS[0]))
+    collector.flush()
+    (batch,) = collector.results
+    message = r"a ColumnBatch cannot be pickled or copied; use its to_dict\(\)"
+    with pytest.raises(TypeError, match=message):
+        duplicate(batch)
+    for name in batch:
+        with pytest.raises(TypeError, match=r"cannot be pickled or copied; use its to_list\(\)"):
+            duplicate(batch[name])
+    assert pickle.loads(pickle.dumps(batch.to_dict())) == batch.to_dict()
