@@ -99,7 +99,8 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
     while it waits.
 
     If you stop before the end, no further items are taken. The items of the windows that were
-    started and whose outcomes were not handed out, two at most, may or may not have been processed:
+    started and whose outcomes were not handed out, four at most, may or may not have been
+    processed:
 
     - After ``break`` the operation stays open: you can go on iterating.
     - After a cancellation you can go on iterating, too, and no outcome is missing. But an async

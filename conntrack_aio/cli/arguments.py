@@ -223,12 +223,16 @@ def _add_list(commands: _Commands) -> None:
     files = command.add_mutually_exclusive_group()
     files.add_argument(
         "--arrow",
+        type=_parse_file,
         metavar="FILE",
         help="write the flows to a file (- for standard output) as an Arrow IPC stream, usually "
         "named *.arrows; needs nanoarrow: pip install nanoarrow",
     )
     files.add_argument(
-        "--parquet", metavar="FILE", help="write the flows to a Parquet file; also needs pyarrow"
+        "--parquet",
+        type=_parse_file,
+        metavar="FILE",
+        help="write the flows to a Parquet file; also needs pyarrow",
     )
 
 
@@ -331,6 +335,12 @@ def _parse_match(command: argparse.ArgumentParser, arguments: Sequence[str]) -> 
         return Match.parse(" ".join(arguments))
     except MatchError as error:
         command.error(f"argument MATCH: {error}")
+
+
+def _parse_file(value: str) -> str:
+    if not value:
+        raise argparse.ArgumentTypeError("the name of the file is empty")
+    return value
 
 
 def _parse_netns(value: str) -> NetNS:

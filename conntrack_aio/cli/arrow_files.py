@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import nullcontext, suppress
 from importlib import import_module
 from io import BytesIO
 from types import ModuleType
@@ -15,6 +14,7 @@ from ..model.flow import Flow
 from ..streams.column_batches import ColumnBatches
 from .failures import CommandError
 from .output import write_bytes
+from .whole_files import written_whole
 
 _ROWS_PER_GROUP: Final = 1 << 17
 """About how many rows a row group of a Parquet file has."""
@@ -36,30 +36,6 @@ def import_extra(module: str, package: str, install: str) -> ModuleType:
         raise CommandError(f"this needs the package {package}: pip install {install}") from None
 
 
-@contextmanager
-def _writable(path: str) -> Generator[BinaryIO | None]:
-    """Open a file to write; ``None`` stands for standard output."""
-    if path == STANDARD_OUTPUT:
-        yield None
-        return
-    file = open(path, "wb")  # noqa: SIM115
-    try:
-        yield file
-    finally:
-        with _naming(path):
-            file.close()  # writes what is buffered
-
-
-@contextmanager
-def _naming(path: str) -> Generator[None]:
-    """Make errors of writing a file name it. Python knows the name only when it opens a file."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = path
-        raise
-
-
 async def write_arrow(batches: ColumnBatches, path: str) -> None:
     """Write batches to a file as an Arrow IPC stream, one after the other.
 
@@ -70,7 +46,7 @@ async def write_arrow(batches: ColumnBatches, path: str) -> None:
     ipc = import_extra("nanoarrow.ipc", "nanoarrow", "nanoarrow")
     buffer = BytesIO()
     writer: Any = ipc.StreamWriter.from_writable(buffer)
-    with _writable(path) as file:
+    with nullcontext() if path == STANDARD_OUTPUT else written_whole(path) as file:
 
         def write(rows: object) -> None:
             """Write rows. nanoarrow would report a full disk as an error without its reason."""
@@ -89,8 +65,7 @@ def _write_all(file: BinaryIO | None, buffer: BytesIO) -> None:
     if file is None:
         write_bytes(buffer.getvalue())
     else:
-        with _naming(file.name):
-            file.write(buffer.getvalue())
+        file.write(buffer.getvalue())
     buffer.seek(0)
     buffer.truncate()
 
@@ -105,24 +80,22 @@ async def write_parquet(batches: ColumnBatches, path: str) -> None:
     pyarrow: Any = import_extra("pyarrow", "pyarrow", "pyarrow nanoarrow")
     parquet: Any = import_extra("pyarrow.parquet", "pyarrow", "pyarrow")
     import_extra("nanoarrow", "nanoarrow", "nanoarrow")
+    if path == STANDARD_OUTPUT:
+        raise CommandError("a Parquet file cannot be written to standard output; name a file")
     sources = select_columns(Flow, ())
     group = ArrowTable(sources, "text")
-    with _writable(path) as file:
-        if file is None:
-            raise CommandError("a Parquet file cannot be written to standard output; name a file")
-        with _naming(path):
-            writer: Any = parquet.ParquetWriter(file, pyarrow.table(group).schema)
-
-        def write(rows: ArrowTable) -> None:
-            with _naming(path):
-                writer.write_table(pyarrow.table(rows))
-
-        async for batch in batches:
-            group.add(batch)
-            if len(group) >= _ROWS_PER_GROUP:
-                write(group)
-                group = ArrowTable(sources, "text")
-        if len(group):
-            write(group)
-        with _naming(path):
-            writer.close()
+    with written_whole(path) as file:
+        writer: Any = parquet.ParquetWriter(file, pyarrow.table(group).schema)
+        try:
+            async for batch in batches:
+                group.add(batch)
+                if len(group) >= _ROWS_PER_GROUP:
+                    writer.write_table(pyarrow.table(group))
+                    group = ArrowTable(sources, "text")
+            if len(group):
+                writer.write_table(pyarrow.table(group))
+        except BaseException:
+            with suppress(OSError):
+                writer.close()  # otherwise it would be closed after its file
+            raise
+        writer.close()

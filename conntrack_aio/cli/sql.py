@@ -175,7 +175,7 @@ class _Query:
         text = self._text.encode()
         tokens = [position for position, _ in self._duckdb.tokenize(self._text)]
         end = next((each for each in tokens if text[each : each + 1] == b";"), len(text))
-        return f"select {columns} from (\n{text[:end].decode()}\n)"
+        return f"select {columns} from ({text[:end].decode()}\n)"
 
     def run(self, columns: str) -> Iterator[tuple[Any, ...]] | None:
         """Run the query, and return its rows.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from support.lab import Lab
 from support.processes import TIMEOUT, Process, wait_until
 
 from conntrack_aio import Connection, Flow, connect
+from conntrack_aio.cli.arrow_files import write_arrow, write_parquet
 from conntrack_aio.cli.sql import _scanned
+from conntrack_aio.codec.columns import ColumnBatch
 
 pytestmark = pytest.mark.kernel
 
@@ -256,6 +259,12 @@ def test_queries_that_are_refused(three: Lab, query: str, error: str) -> None:
     assert "Traceback" not in err
 
 
+def test_an_error_names_the_line_of_the_query(three: Lab) -> None:
+    status, _, error = run(three, "sql", "select cast(orig_src as int) from flows")
+    assert status == 1
+    assert "LINE 2" not in error
+
+
 @pytest.mark.parametrize("module", ["duckdb", "nanoarrow"])
 def test_a_query_without_its_packages(lab: Lab, module: str) -> None:
     assert run(lab, "sql", "from flows", command=without(module)) == (
@@ -323,6 +332,35 @@ def test_a_file_of_many_flows(lab: Lab, tmp_path: Path) -> None:
 )
 def test_files_that_cannot_be_written(three: Lab, option: str, path: str, error: str) -> None:
     assert run(three, "list", option, path) == (1, "", f"conntrack-aio: {error}\n")
+
+
+@pytest.mark.parametrize("option", ["--arrow", "--parquet"])
+def test_a_file_needs_a_name(lab: Lab, option: str) -> None:
+    status, _, error = run(lab, "list", option, "")
+    assert status == 2
+    assert "the name of the file is empty" in error
+
+
+@pytest.mark.parametrize("write", [write_arrow, write_parquet])
+def test_an_interrupted_file_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[..., Any]
+) -> None:
+    """Nothing is printed either, by an object that would be closed after its file."""
+    ignored: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: ignored.append(raised.exc_value))
+
+    async def interrupted() -> AsyncIterator[ColumnBatch]:
+        raise KeyboardInterrupt
+        yield
+
+    path = tmp_path / "flows"
+    path.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt):
+        anyio.run(write, interrupted(), str(path))
+    gc.collect()
+    assert path.read_bytes() == b"old"
+    assert [each.name for each in tmp_path.iterdir()] == ["flows"]
+    assert not ignored
 
 
 @pytest.mark.parametrize("option", ["--arrow", "--parquet"])
