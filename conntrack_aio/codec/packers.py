@@ -310,11 +310,18 @@ class _PackerWriter:
         name = self._variables.get(path)
         if name is None:
             builder = self._builder
+            field = self._read(path)
             name = self._variables[path] = builder.local("_".join(path))
-            field = builder.attribute(self._variables[path[:-1]], path[-1])
             load = builder.expression("{name} = {field}", name=name, field=field)
             self._guards_at(len(path)).loads.append(load)
         return name
+
+    def _read(self, path: _Path) -> Expression:
+        """Return the variable of an object, or the expression that reads it where it has none."""
+        known = self._variables.get(path)
+        if known is not None:
+            return known
+        return self._builder.attribute(self._variables[path[:-1]], path[-1])
 
     def _guards_at(self, length: int) -> _Guards:
         return self._guards.setdefault(length, _Guards())
@@ -328,10 +335,12 @@ class _PackerWriter:
         if path in self._guarded:
             return
         self._guarded.add(path)
-        name, guards = self._variable(path), self._guards_at(len(path))
+        guards = self._guards_at(len(path))
         if value is None:
-            guards.absent.append(name)
-        elif _is_plain(type(value)):
+            guards.absent.append(self._read(path))
+            return
+        name = self._variable(path)
+        if _is_plain(type(value)):
             types = guards.types.setdefault(type(value), [])
             types.append(self._builder.call(type, name))
         else:
