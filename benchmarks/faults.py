@@ -158,7 +158,9 @@ def _interrupt_program(backend: str, after: float) -> str:
             program.kill()
             return f"it did not end within {_PATIENCE:.0f} seconds"
     if program.returncode != -signal.SIGINT or errors:
-        return f"status {program.returncode}, {errors[-2000:]}"
+        # The first error is the reason of the others.
+        shown = errors if len(errors) <= 6000 else f"{errors[:4000]}…{errors[-2000:]}"
+        return f"status {program.returncode}, {shown}"
     return ""
 
 

@@ -158,4 +158,4 @@ class Connecting:
         traceback: TracebackType | None,
     ) -> None:
         if self._connection is not None:
-            await self._connection.aclose()
+            await self._connection.__aexit__(exc_type, exc, traceback)

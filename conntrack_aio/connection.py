@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Never, Self, TypeVar, Unpack, overload
 
 import anyio
-from anyio.abc import AsyncResource
 
 from .bulk.new_flow import NewFlow
 from .bulk.outcomes import BulkOperation
+from .closing import Closable
 from .codec.requests.targets import Target
 from .errors import EventsLost
 from .model.enums import EventType
@@ -53,7 +53,7 @@ D = TypeVar("D", bound=Target)
 arm_trace()
 
 
-class Connection(AsyncResource):
+class Connection(Closable):
     """A connection to the connection tracking of one network namespace.
 
     :func:`connect` opens one. Any number of tasks may use it. Requests share one socket, and the

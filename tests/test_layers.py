@@ -17,6 +17,7 @@ import conntrack_aio
 
 PACKAGE = Path(conntrack_aio.__file__).parent
 LAYERS = {
+    "closing": 0,
     "error_chains": 0,
     "errors": 0,
     "eventloop": 0,

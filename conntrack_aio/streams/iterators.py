@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar, cast
 from weakref import WeakSet
 
-from anyio.abc import AsyncResource
-
+from ..closing import Closable
 from ..codec.decoder import Datagram, DecodeCounters, Decoder
 from ..errors import ConntrackError, DecodeError
 from ..netlink.attributes import BytesLike
@@ -40,7 +39,7 @@ def _withhold_all() -> None:
 os.register_at_fork(after_in_child=_withhold_all)
 
 
-class ItemIterator(AsyncResource, Generic[T]):
+class ItemIterator(Closable, Generic[T]):
     """An async iterator of items, with errors in the place of items that could not be read.
 
     Iterating raises an error in its place. The next iteration continues after it. A subclass fills

@@ -14,8 +14,8 @@ from typing import Self
 import anyio
 import anyio.lowlevel
 import attrs
-from anyio.abc import AsyncResource
 
+from ..closing import Closable
 from ..codec.requests.common import as_argument
 from ..error_chains import clear_frames, copy_to_raise
 from ..errors import ConntrackError, EncodeError
@@ -36,7 +36,7 @@ from .tasks import TableTasks
 from .tuple_keys import plain_tuple, plain_zone
 
 
-class FlowTable(AsyncResource):
+class FlowTable(Closable):
     """A live mirror of the kernel's table; see :meth:`Connection.table`.
 
     It is updated while its ``async with`` block runs. Look-ups and iteration are plain calls. They

@@ -146,6 +146,58 @@ def test_close_works_while_the_loop_is_not_running(
     del objects
 
 
+# -- when a coroutine is closed -----------------------------------------------------------------
+
+
+RESOURCES: dict[str, Callable[[Connection], contextlib.AbstractAsyncContextManager[object]]] = {
+    "a stream": lambda conn: conn.events(),
+    "a dump": lambda conn: conn.dump(),
+    "a bulk operation": lambda conn: conn.create_many(map(flows.tcp, range(5000, 6000))),
+    "a table": lambda conn: conn.table(),
+}
+
+
+async def _wait_inside(conn: Connection, name: str, reached: anyio.Event) -> None:
+    """Wait in the ``async with`` block of a connection and of something else."""
+    async with conn, RESOURCES[name](conn) as resource:
+        if isinstance(resource, AsyncIterator) and name != "a stream":
+            await anext(resource, None)
+        reached.set()
+        await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("in_loop", [True, False], ids=["in the loop", "after the loop"])
+@pytest.mark.parametrize("name", RESOURCES)
+def test_a_closed_coroutine_closes_what_it_uses_without_waiting(
+    lab: Lab, name: str, in_loop: bool
+) -> None:
+    """Nothing may be awaited then. Otherwise another error would hide the reason."""
+    files = OpenFiles()
+    coroutines: list[Coroutine[object, object, None]] = []
+
+    async def main() -> None:
+        reached = anyio.Event()
+        conn = await connect(netns=lab.netns)
+        coroutines.append(_wait_inside(conn, name, reached))
+        asyncio.ensure_future(_run(coroutines[0]))  # noqa: RUF006
+        await reached.wait()
+        if in_loop:
+            coroutines[0].close()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    if not in_loop:
+        coroutines[0].close()
+    loop.run_until_complete(_cancel_all_tasks())
+    loop.close()
+    wait_until_closed(files)
+
+
+async def _run(coroutine: Coroutine[object, object, None]) -> None:
+    with contextlib.suppress(RuntimeError):  # it was closed while this waited for it
+        await coroutine
+
+
 # -- during garbage collection ------------------------------------------------------------------
 
 
