@@ -18,6 +18,16 @@ from .skeleton import Survey
 _LARGEST_DATAGRAM: Final = 1 << 16
 """Bytes of a datagram whose messages are compared at once."""
 
+_RUNS_PER_CHOICE: Final = 64
+"""After how many runs, of up to 64 messages each, another builder may be chosen. Choosing takes as
+long as creating a dozen objects."""
+
+_SAMPLE: Final = 16
+"""How many messages are examined at least."""
+
+_VARIED: Final = 0.9
+"""The share of messages with different addresses from which on these are not looked up."""
+
 
 class Layout:
     """A compiled reader."""
@@ -273,16 +283,6 @@ def _varied(addresses: Mapping[int, int], messages: Sequence[bytes]) -> frozense
         if len({message[at : at + size] for message in messages}) > least
     )
 
-
-_RUNS_PER_CHOICE: Final = 64
-"""After how many runs, of up to 64 messages each, another builder may be chosen. Choosing takes as
-long as creating a dozen objects."""
-
-_SAMPLE: Final = 16
-"""How many messages are examined at least."""
-
-_VARIED: Final = 0.9
-"""The share of messages with different addresses from which on these are not looked up."""
 
 _FORMATS: Final[dict[int, Literal["B", "H", "I", "Q"]]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
 """The formats of memoryviews with numbers of so many bytes."""
