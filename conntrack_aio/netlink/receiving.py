@@ -19,11 +19,11 @@ from .exchange import Answers, Exchange, Response
 from .opening import open_socket
 from .socket import NetlinkSocket
 
-_MANY: Final = 16
+_MANY: Final = 32
 """The number of unanswered requests from which on several answers are received at a time."""
 
-_AT_A_TIME: Final = 64
-"""The most answers that are received at a time."""
+_AT_A_TIME: Final = 256
+"""The most answers that are received at a time: each call may have to wait for another thread."""
 
 
 def receive_answers(socket: NetlinkSocket, answers: Answers) -> bool:

@@ -257,9 +257,9 @@ def test_acknowledgements_of_the_next_requests_are_passed_on(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = pair
-    for seq in range(1, 61):
+    for seq in range(1, 81):
         theirs.send(acknowledgement(seq))
-    first, second = Answers(1, 30), Answers(31, 30)
+    first, second = Answers(1, 40), Answers(41, 40)
     first.following = second
     assert receive_answers(NetlinkSocket(ours), first)
     assert first.done
@@ -276,8 +276,8 @@ def test_forged_acknowledgements_are_dropped(lab: Lab) -> None:
 
     raw, sender = lab.run(lambda: (open_usersock(), open_usersock()))
     with raw, sender:
-        for seq in range(1, 31):
+        for seq in range(1, 41):
             sender.sendto(acknowledgement(seq), (raw.getsockname()[0], 0))
-        answers, sock = receive_answers_to(raw, 30)
-        assert answers.completions == [None] * 30
-        assert (sock.forged, sock.datagrams_received) == (30, 0)
+        answers, sock = receive_answers_to(raw, 40)
+        assert answers.completions == [None] * 40
+        assert (sock.forged, sock.datagrams_received) == (40, 0)
