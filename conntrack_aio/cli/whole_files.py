@@ -24,6 +24,16 @@ def _naming(path: str) -> Generator[None]:
         raise
 
 
+def _become(path: Path, replaced: os.stat_result) -> None:
+    """Give a file the owner and the permissions of the one that it replaces.
+
+    The command usually runs as root. A file of another user must not become root's.
+    """
+    with suppress(PermissionError):
+        os.chown(path, replaced.st_uid, replaced.st_gid)
+    os.chmod(path, stat.S_IMODE(replaced.st_mode))
+
+
 @contextmanager
 def written_whole(path: str) -> Generator[BinaryIO]:
     """Open a file to write, which has the given name at the end of the ``with`` block.
@@ -52,7 +62,7 @@ def written_whole(path: str) -> Generator[BinaryIO]:
             with open(unfinished, "wb") as file:
                 yield file
             with suppress(FileNotFoundError):
-                os.chmod(unfinished, stat.S_IMODE(os.stat(target).st_mode))
+                _become(unfinished, os.stat(target))
             os.replace(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)

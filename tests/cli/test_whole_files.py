@@ -41,6 +41,20 @@ def test_a_file_is_replaced_with_its_permissions(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+def test_a_file_that_is_replaced_keeps_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owners: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "chown", lambda path, uid, gid: owners.append((uid, gid)))
+    path = tmp_path / "file"
+    path.touch()
+    for _ in range(2):
+        with written_whole(str(path)) as file:
+            file.write(b"new")
+    known = path.stat()
+    assert owners == [(known.st_uid, known.st_gid)] * 2
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError])
 def test_an_unfinished_file_replaces_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "file"
