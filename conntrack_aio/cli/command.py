@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Awaitable, Callable, Sequence
-
-import anyio
+from collections.abc import Sequence
+from functools import partial
 
 from ..connecting import connect
 from ..errors import DecodeError, EventsLost
@@ -13,7 +12,8 @@ from ..model.enums import EventType
 from ..model.lazy_fields import is_absent
 from .arguments import parse
 from .failures import guarded, report_failure
-from .output import flush_output, interrupting_writes, write_line, write_lines
+from .output import flush_output, write_line, write_lines
+from .running import run_async
 
 
 def run(arguments: Sequence[str] | None) -> int:
@@ -34,15 +34,8 @@ def _run(options: argparse.Namespace) -> int:
 
         run_sql(options)
         return 0
-    anyio.run(_run_async, _SUBCOMMANDS[options.command], options)
+    run_async(partial(_SUBCOMMANDS[options.command], options))
     return 0
-
-
-async def _run_async(
-    subcommand: Callable[[argparse.Namespace], Awaitable[None]], options: argparse.Namespace
-) -> None:
-    with interrupting_writes():
-        await subcommand(options)
 
 
 async def _list(options: argparse.Namespace) -> None:
