@@ -20,7 +20,7 @@ INTERRUPTED = 130
 """The exit status of a program that an interrupt ended: 128 + SIGINT, as in shells."""
 
 _SCRIPT = "conntrack-aio"
-_MODULES = ("conntrack_aio", "conntrack_aio.cli.demo")
+_MODULES = ("conntrack_aio", "conntrack_aio.cli.demonstration")
 
 
 def _is_command() -> bool:

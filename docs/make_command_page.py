@@ -8,11 +8,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 from pathlib import Path
 from typing import Final
 
-from conntrack_aio.cli.arguments import parse
+from conntrack_aio.cli.command import COMMANDS, parse
 
 PAGE: Final = Path(__file__).with_name("api") / "command-line.md"
 
@@ -58,15 +57,10 @@ def help_of(*command: str) -> str:
     return output.getvalue().strip()
 
 
-def subcommands() -> list[str]:
-    """Return the names of the subcommands, as the help of the command lists them."""
-    return re.findall(r"^    (\w+)  ", help_of(), re.MULTILINE)
-
-
 def page() -> str:
     """Return the page."""
     sections = [INTRODUCTION]
-    for command in ((), *((name,) for name in subcommands())):
+    for command in ((), *((name,) for name in COMMANDS)):
         heading = " ".join(("conntrack-aio", *command))
         sections.append(f"## {heading}\n\n```text\n{help_of(*command)}\n```\n")
     return "\n".join(sections)

@@ -1,130 +1,83 @@
-"""Run the subcommands."""
+"""Parse the command line of ``conntrack-aio COMMAND``, and run the subcommand."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from typing import Final
 
-from ..connecting import connect
-from ..errors import DecodeError, EventsLost
-from ..model.enums import EventType
-from ..model.lazy_fields import is_absent
-from .arguments import parse
-from .failures import guarded, report_failure
-from .output import flush_output, write_line, write_lines
-from .running import run_async
+from .. import __version__
+from .arguments import parse_match
+from .failures import guarded
+from .parsing import Commands, Parser, Run
+
+COMMANDS: Final = ("list", "events", "count", "explain", "sql", "demo")
+"""The subcommands in the order of the help. Each is a module of :mod:`.commands`."""
+
+_EPILOG: Final = """\
+Every command but demo needs CAP_NET_ADMIN: run it as root, or give it the
+capability. `conntrack-aio COMMAND --help` describes a command.
+
+exit status:
+  0    the command did what was asked
+  1    it failed; standard error has the reason
+  2    the arguments are wrong
+  130  it was interrupted, as by Ctrl-C
+
+CONNTRACK_AIO_DEBUG=1 in the environment prints every netlink message."""
 
 
-def run(arguments: Sequence[str] | None) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Parse the command line, run the subcommand, and return the exit status.
 
-    :param arguments: the command line without the program's name, instead of ``sys.argv[1:]``.
+    :param arguments: the command line without the program's name.
     """
-    return guarded(lambda: _run(parse(arguments)))
+    return guarded(lambda: _run(arguments))
 
 
-def _run(options: argparse.Namespace) -> int:
-    if options.command == "demo":
-        from .demo import run_demo
-
-        return run_demo(json=options.json)
-    if options.command == "sql":
-        from .sql import run_sql
-
-        run_sql(options)
-        return 0
-    run_async(partial(_SUBCOMMANDS[options.command], options))
-    return 0
+def _run(arguments: Sequence[str]) -> int | None:
+    options = parse(arguments)
+    run: Run = options.run
+    return run(options)
 
 
-async def _list(options: argparse.Namespace) -> None:
-    if options.arrow is not None or options.parquet is not None:
-        await _list_to_file(options)
-        return
-    from .render import renderer
+def build_parser(names: Iterable[str] = COMMANDS) -> Parser:
+    """Return the parser of the command line.
 
-    render = renderer(json=options.json)
-    hiding: set[str] = set()
-    """The settings that may hide something of the flows listed."""
-    async with connect(netns=options.netns) as conn:
-        async for flows in conn.dump(options.match).batches():
-            write_lines(render(flows))
-            hiding.add("events")
-            if "acct" not in hiding and any(is_absent(flow, "counters_orig") for flow in flows):
-                hiding.add("acct")
-        if not options.json or options.verbose:
-            flush_output()  # the flows precede the report where both go to one terminal
-            from .hints import report_for_list
-
-            await report_for_list(conn, None if options.verbose else hiding)
-
-
-async def _list_to_file(options: argparse.Namespace) -> None:
-    from .arrow_files import write_arrow, write_parquet
-
-    async with connect(netns=options.netns) as conn:
-        async with conn.dump(options.match).columns(addresses="text") as batches:
-            if options.arrow is not None:
-                await write_arrow(batches, options.arrow)
-            else:
-                await write_parquet(batches, options.parquet)
-        if options.verbose:
-            from .hints import report_for_list
-
-            await report_for_list(conn, None)
+    :param names: the subcommands that it accepts. Each one's module is imported.
+    """
+    parser = Parser(
+        prog="conntrack-aio",
+        description="List, count and watch the connections that the Linux kernel tracks.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"conntrack-aio {__version__}",
+        help="show the version and exit",
+    )
+    commands = Commands(parser)
+    for name in names:
+        import_module(f".commands.{name}", __package__).add(commands)
+    return parser
 
 
-async def _events(options: argparse.Namespace) -> None:
-    from .render import lost_as_json, renderer
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line and return the options of the subcommand.
 
-    render = renderer(json=options.json)
-    types = [EventType(name) for name in options.type]
-    async with (
-        connect(netns=options.netns) as conn,
-        conn.events(
-            *types,
-            match=options.match,
-            receive_buffer=options.receive_buffer,
-            all_netns=options.all_netns,
-            reliable=options.reliable,
-            receive_time=options.receive_time,
-        ) as stream,
-    ):
-        from .hints import report_for_events
+    ``run`` is the function that runs it, and ``parser`` its parser.
 
-        await report_for_events(conn, stream)
-        while True:
-            try:
-                async for events in stream.batches():
-                    write_lines(render(events), flush=True)
-            except (EventsLost, DecodeError) as error:
-                if options.json and isinstance(error, EventsLost):
-                    line = lost_as_json(error, receive_time=options.receive_time)
-                    write_line(line, flush=True)
-                report_failure(error)
-
-
-async def _count(options: argparse.Namespace) -> None:
-    async with connect(netns=options.netns) as conn:
-        count = await conn.count(options.match)
-        write_line(count)
-        if not count:
-            flush_output()
-            from .hints import report_for_count
-
-            await report_for_count(conn)
-
-
-async def _explain(options: argparse.Namespace) -> None:
-    from ..filters.match import Match
-
-    match = Match() if options.match is None else options.match
-    async with connect(netns=options.netns) as conn:
-        explanation = await match.explain(conn)
-    write_line(explanation)
-    if options.program:
-        write_line(explanation.event_program or "no program filters the events")
-
-
-_SUBCOMMANDS = {"list": _list, "events": _events, "count": _count, "explain": _explain}
+    :param arguments: the command line without the program's name.
+    :raises SystemExit: when the arguments are not valid, with status 2; when they ask for
+        ``--help`` or ``--version``, with status 0.
+    """
+    # The parser of one subcommand is made sooner than that of all.
+    is_command = bool(arguments) and arguments[0] in COMMANDS
+    options = build_parser(arguments[:1] if is_command else COMMANDS).parse_args(arguments)
+    command: Parser = options.parser
+    if command.parses_match:
+        options.match = parse_match(command, options.match)
+    return options

@@ -348,7 +348,7 @@ def test_importing_the_library_changes_no_signal_handler(tmp_path: Path, program
 import signal, sys
 signals = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
 before = {number: signal.getsignal(number) for number in signals}, sys.stderr, sys.stdout
-import conntrack_aio, conntrack_aio.cli.command, conntrack_aio.cli.demo
+import conntrack_aio, conntrack_aio.cli.command, conntrack_aio.cli.demonstration
 after = {number: signal.getsignal(number) for number in signals}, sys.stderr, sys.stdout
 assert before == after
 """

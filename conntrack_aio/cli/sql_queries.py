@@ -7,12 +7,11 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from itertools import chain, islice
 from threading import Thread
 from time import monotonic
 from typing import Any, Final, cast
-
-import anyio
 
 from ..codec.arrow_table import ArrowTable
 from ..codec.column_fields import select_columns
@@ -20,7 +19,8 @@ from ..connecting import connect
 from ..model.flow import Flow
 from .arrow_files import import_extra
 from .failures import CommandError
-from .output import interrupting_writes, write_line
+from .output import write_line
+from .running import run_async
 
 _LOCKED_DOWN: Final = {
     "enable_external_access": "false",
@@ -65,7 +65,7 @@ def _try(query: _Query, names: tuple[str, ...], options: argparse.Namespace) -> 
     :param options: the options of the subcommand.
     :returns: whether the columns were enough.
     """
-    flows = anyio.run(_dump, options, names)
+    flows = run_async(partial(_dump, options, names))
     columns, types = query.prepare(flows)
     rows = query.run(_json_of(columns) if options.json else _texts_of(columns))
     if rows is None:
@@ -79,9 +79,8 @@ def _try(query: _Query, names: tuple[str, ...], options: argparse.Namespace) -> 
 
 
 async def _dump(options: argparse.Namespace, names: tuple[str, ...]) -> ArrowTable:
-    with interrupting_writes():
-        async with connect(netns=options.netns) as conn:
-            return await conn.arrow(options.match, *names, addresses="text")
+    async with connect(netns=options.netns) as conn:
+        return await conn.arrow(options.match, *names, addresses="text")
 
 
 class _Query:

@@ -23,7 +23,7 @@ from support.processes import TIMEOUT, Process, wait_until
 
 from conntrack_aio import Connection, Flow, connect
 from conntrack_aio.cli.arrow_files import write_arrow, write_parquet
-from conntrack_aio.cli.sql import _scanned
+from conntrack_aio.cli.sql_queries import _scanned
 from conntrack_aio.codec.columns import ColumnBatch
 
 pytestmark = pytest.mark.kernel
@@ -217,9 +217,9 @@ def test_a_query_on_matching_flows(three: Lab) -> None:
 def test_columns_that_the_plan_does_not_show_are_read_after_all(
     three: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from conntrack_aio.cli import main, sql
+    from conntrack_aio.cli import main, sql_queries
 
-    monkeypatch.setattr(sql, "_scanned", lambda plan: iter(["mark"]))
+    monkeypatch.setattr(sql_queries, "_scanned", lambda plan: iter(["mark"]))
     assert three.run(main, ["sql", "select max(orig_dport) from flows"]) == 0
     assert capsys.readouterr().out.split() == ["max(orig_dport)", "443"]
 

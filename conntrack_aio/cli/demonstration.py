@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -25,8 +26,9 @@ from ..proc_sys import set_sysctl
 from ..sandbox import namespace, rules, traffic
 from ..streams.events import EventStream
 from .failures import guarded, report_failure
-from .output import interrupting_writes, write_line, write_lines
+from .output import write_line, write_lines
 from .render import Render, renderer
+from .running import run_async
 
 _EVENT_TIMEOUT = 10.0
 """Seconds to wait for the events, which normally arrive at once."""
@@ -47,7 +49,12 @@ def run_demo(*, json: bool) -> int:
 
     :param json: whether to print JSON Lines instead of text.
     """
-    command = [sys.executable, "-m", "conntrack_aio.cli.demo", *(["--json"] if json else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "conntrack_aio.cli.demonstration",
+        *(["--json"] if json else []),
+    ]
     with subprocess.Popen(command) as child:
         try:
             status = child.wait()
@@ -74,17 +81,12 @@ def _run_child(*, json: bool) -> None:
     rules.track_connections()
     if not json:
         write_line(_INTRODUCTION, flush=True)
-    summary = anyio.run(_watch, renderer(json=json))
+    summary = run_async(partial(_watch, renderer(json=json)))
     if not json:
         write_line(f"\n{summary}")
 
 
 async def _watch(render: Render) -> str:
-    with interrupting_writes():
-        return await _watch_traffic(render)
-
-
-async def _watch_traffic(render: Render) -> str:
     """Generate traffic, delete its flows, print all events, and return the summary."""
     async with connect() as conn, conn.events() as stream:
         await anyio.to_thread.run_sync(_generate_traffic)

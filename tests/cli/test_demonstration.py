@@ -34,7 +34,7 @@ EVENT = re.compile(r"(NEW|UPDATE|DESTROY) +(\w+) (?:[A-Z_0-9]+ )?\[?(127\.0\.0\.
 AS_NOBODY = """
 import codecs, os, sys
 import anyio._backends._asyncio, anyio._core._eventloop, conntrack_aio.netlink.recvmmsg, ctypes
-from conntrack_aio.cli import demo
+from conntrack_aio.cli import demonstration
 codecs.lookup("ascii")
 if int(open("/proc/self/uid_map").read().split()[2]) > 65534:
     os.setgroups([])
@@ -42,7 +42,7 @@ if int(open("/proc/self/uid_map").read().split()[2]) > 65534:
     os.setuid(65534)
     PR_SET_DUMPABLE = 4
     assert ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0
-sys.exit(demo.main())
+sys.exit(demonstration.main())
 """
 
 # Run a program in a new user namespace that allows no further user namespaces. The user is mapped

@@ -1,0 +1,39 @@
+"""``count``: print the number of flows."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from ..parsing import Commands
+from ..running import run_async
+
+
+def add(commands: Commands) -> None:
+    """Add the subcommand."""
+    commands.add_matching(
+        "count",
+        _run,
+        commands.json,
+        commands.quiet,
+        help="print the number of flows",
+        description="Print the number of flows in the kernel's table.",
+    )
+
+
+def _run(options: argparse.Namespace) -> None:
+    run_async(partial(_count, options))
+
+
+async def _count(options: argparse.Namespace) -> None:
+    from ...connecting import connect
+    from ..output import flush_output, write_line
+
+    async with connect(netns=options.netns) as conn:
+        count = await conn.count(options.match)
+        write_line(f'{{"count": {count}}}' if options.json else count)
+        if not count and not options.quiet:
+            flush_output()
+            from ..hints import report_for_count
+
+            await report_for_count(conn)

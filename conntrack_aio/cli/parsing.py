@@ -1,0 +1,140 @@
+"""The parsers of the command line: argparse's, with the options that subcommands share."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Callable
+from typing import Any, Final
+
+from .arguments import parse_netns
+
+_MATCH_HELP: Final = (
+    "select flows by a match, such as: proto tcp and orig.dst in 10.0.0.0/8 "
+    "(one argument or several; default: all flows)"
+)
+_QUOTING: Final = """\
+The shell interprets braces, parentheses, < and >. Quote a MATCH that contains
+any of them: 'proto tcp and orig.dport in {80, 443}' or 'orig.dport >= 1024'."""
+
+Run = Callable[[argparse.Namespace], int | None]
+"""Runs a subcommand with its options. Returns the exit status, or ``None`` for 0."""
+
+
+class _Once(argparse.Action):
+    """Store the value of an option, which may be given only once: the last of several values would
+    silently replace the others."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if option_string is not None and getattr(namespace, self.dest) is not self.default:
+            raise argparse.ArgumentError(self, "may be given only once")
+        setattr(namespace, self.dest, values)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose options with a value may be given only once, unless they say otherwise.
+
+    The subcommands have parsers of this class, too.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.register("action", None, _Once)
+        self.parses_match = False
+        """Whether the option ``match`` is the text of a match."""
+        self.explains_match = False
+        """Whether the help ends with the fields of matches."""
+
+    def format_help(self) -> str:
+        if self.explains_match:
+            self.epilog = _match_epilog()
+        return super().format_help()
+
+
+def _match_epilog() -> str:
+    # The modules of filters take long to import, and only help and matches need them.
+    from ..filters.fields import FIELDS
+
+    fields = (
+        f"Fields of a MATCH: {', '.join(FIELDS)}. Conditions by themselves: assured, unreplied, "
+        "snat, dnat."
+    )
+    return f"{textwrap.fill(fields, width=78)}\n\n{_QUOTING}"
+
+
+class Commands:
+    """The subcommands of a parser, and the options that they share."""
+
+    def __init__(self, parser: Parser) -> None:
+        self._subparsers = parser.add_subparsers(
+            title="commands",
+            dest="command",
+            required=True,
+            metavar="COMMAND",
+            parser_class=Parser,
+        )
+        self.netns = Parser(add_help=False)
+        self.netns.add_argument(
+            "--netns",
+            type=parse_netns,
+            metavar="NAME",
+            help="use this network namespace instead of the current one: a name of `ip netns`, or "
+            "a path with a slash",
+        )
+        self.json = Parser(add_help=False)
+        self.json.add_argument(
+            "--json", action="store_true", help="print JSON Lines instead of text"
+        )
+        self.quiet = Parser(add_help=False)
+        self.quiet.add_argument(
+            "--quiet",
+            action="store_true",
+            help="print no hints, summaries and progress on standard error, only errors",
+        )
+
+    def add(
+        self,
+        name: str,
+        run: Run,
+        *parents: Parser,
+        help: str,
+        description: str,
+        epilog: str | None = None,
+    ) -> Parser:
+        """Add a subcommand.
+
+        :param name: the name of the subcommand.
+        :param run: the function that runs it.
+        :param parents: the parsers of options that it shares with other subcommands.
+        :param help: its line in the list of subcommands.
+        :param description: the text at the start of its own help.
+        :param epilog: the text at the end of its own help.
+        """
+        command = self._subparsers.add_parser(
+            name,
+            parents=parents,
+            help=help,
+            description=textwrap.fill(description, width=78),
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=run, parser=command)
+        return command
+
+    def add_matching(
+        self, name: str, run: Run, *parents: Parser, help: str, description: str
+    ) -> Parser:
+        """Add a subcommand that accepts a network namespace and a match.
+
+        Its options have the match as ``match``: a :class:`Match`, or ``None`` for all flows.
+        """
+        command = self.add(name, run, self.netns, *parents, help=help, description=description)
+        command.parses_match = command.explains_match = True
+        command.add_argument("match", nargs="*", metavar="MATCH", help=_MATCH_HELP)
+        return command
