@@ -65,7 +65,6 @@ def test_every_public_name_is_on_one_page() -> None:
 def test_the_page_of_the_command_is_up_to_date() -> None:
     if make_command_page.PAGE.read_text(encoding="utf-8") != make_command_page.page():
         pytest.fail("the page is out of date: run python docs/make_command_page.py", False)
-    assert {"list", "events", "count", "demo"} <= set(make_command_page.subcommands())
 
 
 def test_the_site_builds() -> None:
