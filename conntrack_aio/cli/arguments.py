@@ -11,7 +11,7 @@ from ..errors import MatchError
 
 if TYPE_CHECKING:
     from ..filters.match import Match
-    from ..netlink.namespaces import NetNS
+    from ..netlink.netns import NetNS
 
 _SIZE: Final = re.compile(r"(\d+)([KMG]?)", re.ASCII)
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -52,7 +52,7 @@ def parse_file(value: str) -> str:
 
 def parse_netns(value: str) -> NetNS:
     """Return the network namespace of a name or path."""
-    from ..netlink.namespaces import NetNS
+    from ..netlink.netns import NetNS
 
     try:
         return NetNS(value)

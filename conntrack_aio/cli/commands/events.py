@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from ...model.enums import EventType
-from ...streams.options import DEFAULT_RECEIVE_BUFFER
+from ...streams.buffer_sizes import DEFAULT_RECEIVE_BUFFER
 from ..arguments import parse_size
 from ..parsing import Commands
 from ..running import run_async
