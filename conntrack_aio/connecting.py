@@ -109,6 +109,13 @@ _USED_BY_MOST = (
     "conntrack_aio.operations.reader",
     "conntrack_aio.operations.single_flows",
     "conntrack_aio.operations.statistics",
+    "conntrack_aio.operations.probes",
+    "conntrack_aio.operations.update_steps",
+    "conntrack_aio.codec.layouts",
+    "conntrack_aio.codec.packer_writer",
+    "conntrack_aio.codec.requests.flow_creation",
+    "conntrack_aio.codec.requests.flow_updates",
+    "conntrack_aio.codec.requests.selection",
     "conntrack_aio.codec.statistics_messages",
 )
 """The modules that most connections use, and that those without an event loop do not."""

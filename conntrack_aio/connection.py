@@ -116,7 +116,7 @@ class Connection(Closable):
     def _single_flows(self) -> SingleFlows:
         from .operations.single_flows import SingleFlows
 
-        return SingleFlows(self._session, self._probes)
+        return SingleFlows(self._session, lambda: self._probes)
 
     @cached_property
     def _statistics(self) -> StatisticsReader:

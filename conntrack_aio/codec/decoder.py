@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 from ..errors import DecodeError
@@ -15,13 +15,15 @@ from ..netlink import messages, nfnetlink
 from ..netlink.attributes import BytesLike
 from ..netlink.messages import HEADER_SIZE, Message
 from ..uapi.netlink import NLM_F
-from .layout_writer import Make, State, can_compile
-from .layouts import Layout
-from .lazy_objects import HeaderField
+from .header_fields import HeaderField
 from .reference import decode_surveyed
 from .scalars import scalar_of
 from .schema import schema_of
 from .skeleton import Survey, survey
+
+if TYPE_CHECKING:
+    from .layout_writer import Make, State
+    from .layouts import Layout
 
 T = TypeVar("T")
 HeaderValues = Mapping[str, object]
@@ -44,6 +46,10 @@ _MISSES_PER_LAYOUT: Final = 64
 Compiling a layout takes as long as reading some 50 messages without one. With this limit, a stream
 in which every message has another skeleton takes less than twice the time; without it, fifty times.
 """
+
+SINGLES_NOT_COMPILED = 4
+"""How many single messages are read before the first layout is compiled for one. Compiling takes
+longer than a program that makes a few requests."""
 
 BATCH: Final = 64
 """How many messages are read at a time.
@@ -72,7 +78,7 @@ _SEQ_SHIFT: Final = 64
 """The offset of the sequence number in a message, in bits."""
 _SEQ_MASK: Final = 0xFFFFFFFF << _SEQ_SHIFT
 
-_Reader = tuple[int, int, int, int, Make, Layout | None, "list[_Reader]"]
+_Reader = tuple[int, int, int, int, "Make", "Layout | None", "list[_Reader]"]
 """The size and the step of a layout, its mask and its template with the sequence number, the
 function that creates an object, the layout, and the readers of other layouts for messages with the
 same first eight bytes."""
@@ -219,6 +225,8 @@ class Decoder(Generic[T]):
         """How often :meth:`read` was called."""
         self._compiled = 0
         self._missed = 0
+        self._singles = 0
+        """How many single messages were read without a layout."""
         _decoders.add(self)
 
     @property
@@ -372,17 +380,22 @@ class Decoder(Generic[T]):
             message = data[: layout.size]
             if layout.reads(message, None):
                 return self.make(layout, message)
-        return self._read(data, 0, messages.parse_header(data, 0, len(data)))
+        self._singles += 1
+        compiles = self._singles > SINGLES_NOT_COMPILED
+        return self._read(data, 0, messages.parse_header(data, 0, len(data)), compiles=compiles)
 
-    def _read(self, buffer: bytes, offset: int, message: Message) -> T:
-        """Read a message with the reference, and compile a layout for further ones like it."""
+    def _read(self, buffer: bytes, offset: int, message: Message, *, compiles: bool = True) -> T:
+        """Read a message with the reference.
+
+        :param compiles: whether to compile a layout for further ones like it.
+        """
         values = self._values_of(buffer, message)
         result = self._build(self._survey(buffer, message), buffer, values)
         self._missed += 1
         small = message.end - offset <= _MAX_MESSAGE
         # Without a layout for messages with NLM_F_DUMP_INTR, each of them reaches ``accepts``: a
         # dump notes there that it was interrupted.
-        if small and self._may_compile() and not message.flags & _INTERRUPTED:
+        if compiles and small and self._may_compile() and not message.flags & _INTERRUPTED:
             self._compile(buffer[offset : message.end], message)
         return result
 
@@ -396,6 +409,10 @@ class Decoder(Generic[T]):
         assert values is not None
         surveyed = survey(self._cls, message, _PAYLOAD, len(message))
         self._compiled += 1
+        # A program that reads a few messages needs neither layouts nor their modules.
+        from .layout_writer import can_compile
+        from .layouts import Layout
+
         if not can_compile(surveyed):
             return
         layout = Layout(surveyed, message, values, self._header_fields)

@@ -19,7 +19,8 @@ from ..model.declare import UnknownAttribute
 from ..model.lazy_fields import FieldReader, SetFields, lazy_classes_of, set_class, slot_name
 from ..model.normalization import is_shared
 from ..netlink.attributes import BytesLike
-from .lazy_objects import HeaderField, LazyObject
+from .header_fields import HeaderField
+from .lazy_objects import LazyObject
 from .raw_values import RawValues
 from .reference import decode_surveyed, items_of
 from .scalars import Scalar

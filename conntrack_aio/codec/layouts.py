@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from ..netlink.attributes import BytesLike
+from .header_fields import HeaderField
 from .layout_writer import Compiler, Make, State
-from .lazy_objects import HeaderField
 from .skeleton import Survey
 
 _LARGEST_DATAGRAM: Final = 1 << 16

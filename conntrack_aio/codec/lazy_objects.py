@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from .scalars import Scalar
+from .header_fields import HeaderField
 from .schema import Schema
 from .skeleton import Survey
-
-
-class HeaderField(NamedTuple):
-    """A field whose value is in the message's headers, ``offset`` bytes from its start."""
-
-    offset: int
-    scalar: Scalar
 
 
 class LazyObject(NamedTuple):

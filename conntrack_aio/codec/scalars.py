@@ -32,7 +32,7 @@ MakeAttributes = Callable[[FunctionBuilder, Expression], Mapping[str, Expression
 """Returns the attributes of an object, by name, as expressions of a raw value."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Scalar:
     """The codec of one type of value.
 

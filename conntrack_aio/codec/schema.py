@@ -15,7 +15,7 @@ from .scalars import Scalar, scalar_of
 C = TypeVar("C")
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Leaf:
     """An attribute that holds a field's value."""
 
@@ -42,7 +42,7 @@ class Leaf:
         return (self.nest.cls,)
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Fork:
     """An attribute whose meaning depends on the value of another attribute in the same nest."""
 
@@ -54,7 +54,7 @@ class Fork:
     """The meanings, by the value of the other attribute."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Branch:
     """A nest that only groups attributes and is not an object, or the message itself."""
 
@@ -74,7 +74,7 @@ class Branch:
         return str(number) if child is None else child.name
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class FieldSchema:
     """A field of the class: the attributes that may hold its value."""
 
@@ -90,7 +90,7 @@ class FieldSchema:
     the same family as the destination address."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class SequenceSchema:
     """A field that is a tuple, with an attribute for each item."""
 
@@ -101,7 +101,7 @@ class SequenceSchema:
     """The attribute that holds the number of items."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class InlineSchema:
     """A field that is an object, whose attributes are in the same nest as its owner's."""
 
@@ -111,7 +111,7 @@ class InlineSchema:
     """The first slot of the object."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Schema(Generic[C]):
     """How objects of a class are read from attributes and written to them."""
 

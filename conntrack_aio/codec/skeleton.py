@@ -29,7 +29,7 @@ from ..netlink.attributes import HEADER, BytesLike, walk
 from .schema import Branch, FieldSchema, Fork, Leaf, Schema, schema_of
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Found:
     """A value of an object, and where its payload is."""
 
@@ -58,7 +58,7 @@ class FoundUnknown(NamedTuple):
     end: int
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Skeleton:
     """Where the values of one object are."""
 
@@ -81,7 +81,7 @@ def named_values(
     return {name: value for name, value in found.items() if value is not None}
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Survey:
     """Where the values and the unknown attributes of a message are."""
 

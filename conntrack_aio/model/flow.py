@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -20,7 +21,6 @@ from ..uapi.nfnetlink_conntrack import (
 from .declare import Lazy, UnknownAttribute, attribute, by_path, message, variants
 from .enums import Status, TCPState
 from .lazy_fields import LazyFields, text_if_unread
-from .nat import NAT, translate, translation
 from .normalization import normalized
 from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
 from .text import describe_flow
@@ -28,6 +28,9 @@ from .times import as_datetime
 from .tuples import AddressLike, Tuple, is_plain_tuple, proto_number
 from .values import describe_value
 from .wire import S32, U16, U32, U64, Access, Bitmap, Bytes, Nest, Text, at, u32
+
+if TYPE_CHECKING:
+    from .nat import NAT
 
 LABELS = Bitmap(16)
 """A bitmap of 128 labels: ``NF_CT_LABELS_MAX_SIZE``."""
@@ -195,6 +198,8 @@ class Flow(LazyFields):
         destination as translated only if the kernel marked it so (SRC_NAT, DST_NAT): an entry that
         a program created with different tuples and without those bits does not change packets.
         """
+        from .nat import translation
+
         return translation(self.orig, self.reply, self.status)
 
     def translate(self, packet: Tuple) -> Tuple | None:
@@ -212,6 +217,8 @@ class Flow(LazyFields):
             raise TypeError(f"packet must be a Tuple; got {describe_value(packet)}")
         if not is_plain_tuple(packet):
             packet = normalized(packet)
+        from .nat import translate
+
         return translate(self.orig, self.reply, self.status, packet)
 
     @classmethod

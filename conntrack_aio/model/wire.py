@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import enum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final, Generic, TypeVar
-
-import attrs
+from typing import Final, Generic, Self, TypeVar, cast
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -31,11 +29,36 @@ class Access(enum.Enum):
     """Both send it. The kernel may only compare the program's value: a delete compares the id."""
 
 
-class Wire(Generic[T_co]):
+class Declared:
+    """A value that is compared by its type and its slots. It is never changed.
+
+    The classes here are not attrs classes: making one takes as long as importing a module.
+    """
+
+    __slots__: tuple[str, ...] = ()
+
+    def _values(self) -> tuple[object, ...]:
+        return tuple([getattr(self, name) for name in self.__slots__])
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._values() == cast("Self", other)._values()
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self._values()))
+
+    def __repr__(self) -> str:
+        parts = [f"{name}={getattr(self, name)!r}" for name in self.__slots__]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+class Wire(Declared, Generic[T_co]):
     """The encoding of a value in an attribute's payload."""
 
+    __slots__ = ()
 
-@attrs.frozen
+
 class Integer(Wire[I_co]):
     """An integer of ``size`` bytes, in network byte order unless ``host_order``.
 
@@ -43,35 +66,49 @@ class Integer(Wire[I_co]):
     have stays an ``int``.
     """
 
-    size: int
-    signed: bool = False
-    host_order: bool = False
-    enum: type[I_co] | None = None
+    __slots__ = ("enum", "host_order", "signed", "size")
+
+    def __init__(
+        self,
+        size: int,
+        signed: bool = False,
+        host_order: bool = False,
+        enum: type[I_co] | None = None,
+    ) -> None:
+        self.size = size
+        self.signed = signed
+        self.host_order = host_order
+        self.enum = enum
 
 
-@attrs.frozen
 class Address(Wire[T_co]):
     """An IP address."""
 
-    cls: type[T_co]
-    size: int
+    __slots__ = ("cls", "size")
+
+    def __init__(self, cls: type[T_co], size: int) -> None:
+        self.cls = cls
+        self.size = size
 
 
-@attrs.frozen
 class Text(Wire[str]):
     """A NUL-terminated string of at most ``maximum`` bytes, the NUL included."""
 
-    maximum: int
+    __slots__ = ("maximum",)
+
+    def __init__(self, maximum: int) -> None:
+        self.maximum = maximum
 
 
-@attrs.frozen
 class Bytes(Wire[bytes]):
     """Opaque data of at most ``maximum`` bytes."""
 
-    maximum: int
+    __slots__ = ("maximum",)
+
+    def __init__(self, maximum: int) -> None:
+        self.maximum = maximum
 
 
-@attrs.frozen
 class Bitmap(Wire[int]):
     """A bitmap of ``size`` bytes, decoded as one integer.
 
@@ -79,24 +116,31 @@ class Bitmap(Wire[int]):
     the integer.
     """
 
-    size: int
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
 
 
-@attrs.frozen
 class MaskedFlags(Wire[I_co]):
     """A byte of flags and a byte that masks them: ``struct nf_ct_tcp_flags``.
 
     The kernel sends a mask of 0. Encoding sends a mask of 0xff: all flags.
     """
 
-    enum: type[I_co]
+    __slots__ = ("enum",)
+
+    def __init__(self, enum: type[I_co]) -> None:
+        self.enum = enum
 
 
-@attrs.frozen
 class Nest(Wire[T_co]):
     """A nest: attributes that are the fields of another object."""
 
-    cls: type[T_co]
+    __slots__ = ("cls",)
+
+    def __init__(self, cls: type[T_co]) -> None:
+        self.cls = cls
 
 
 U8: Final = Integer[int](1)
@@ -119,24 +163,34 @@ def u32(enum: type[I]) -> Integer[I]:
     return Integer(4, enum=enum)
 
 
-@attrs.frozen
-class At(Generic[T_co]):
+class At(Declared, Generic[T_co]):
     """A place in the message where a field's value can be."""
 
-    path: tuple[int, ...]
-    wire: Wire[T_co]
-    when: tuple[str, int] | None = None
-    """Another field and its value: the value is encoded here only if that field has that value.
+    __slots__ = ("access", "path", "since", "until", "when", "wire")
 
-    Several places may be the same attribute, each for another value of one field, which then also
-    determines how the attribute is decoded. That field is declared before this one, in the same
-    nest.
-    """
-    access: Access = Access.BOTH
-    since: str = ""
-    """The first kernel that has the attribute, if later than 4.19."""
-    until: str = ""
-    """The last kernel that has the attribute."""
+    def __init__(
+        self,
+        path: tuple[int, ...],
+        wire: Wire[T_co],
+        when: tuple[str, int] | None = None,
+        access: Access = Access.BOTH,
+        since: str = "",
+        until: str = "",
+    ) -> None:
+        self.path = path
+        self.wire = wire
+        self.when = when
+        """Another field and its value: the value is encoded here only if that field has that value.
+
+        Several places may be the same attribute, each for another value of one field, which then
+        also determines how the attribute is decoded. That field is declared before this one, in the
+        same nest.
+        """
+        self.access = access
+        self.since = since
+        """The first kernel that has the attribute, if later than 4.19."""
+        self.until = until
+        """The last kernel that has the attribute."""
 
 
 def at(
@@ -152,12 +206,14 @@ def at(
     return At(path if isinstance(path, tuple) else (path,), wire, when, access, since, until)
 
 
-@attrs.frozen
-class SequencePlaces(Generic[T_co]):
+class SequencePlaces(Declared, Generic[T_co]):
     """The places of a tuple's items and of the number of items."""
 
-    items: tuple[At[T_co], ...]
-    count: At[int]
+    __slots__ = ("count", "items")
+
+    def __init__(self, items: tuple[At[T_co], ...], count: At[int]) -> None:
+        self.items = items
+        self.count = count
 
 
 # The keys of a field's metadata

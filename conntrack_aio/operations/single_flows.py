@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..codec.requests import flows as requests
 from ..codec.requests.targets import Target, as_target
 from ..errors import NotFound, ResourceExhausted
 from ..model.flow import Flow
 from ..model.labels import Label, LabelNames, is_name
-from ..model.nat import NATRange
 from ..model.tuples import IPAddress
-from ..model.update import FlowUpdate
 from ..model.values import describe_value
 from ..session import Session
-from .probes import Probes
 from .steps import delete_steps, look_up_steps, read_back_steps, run_steps
-from .update_steps import CheckedUpdate, update_steps
+
+if TYPE_CHECKING:
+    from ..model.nat import NATRange
+    from ..model.update import FlowUpdate
+    from .probes import Probes
 
 
 class SingleFlows:
@@ -25,7 +28,13 @@ class SingleFlows:
     Each method implements the method of :class:`Connection` with the same name, which documents it.
     """
 
-    def __init__(self, session: Session, probes: Probes) -> None:
+    def __init__(self, session: Session, probes: Callable[[], Probes]) -> None:
+        """Use a session.
+
+        :param session: the session.
+        :param probes: returns the probes of the kernel's features, whose modules take long to
+            import.
+        """
         self._session = session
         self._probes = probes
         self._label_names: LabelNames | None = None
@@ -63,9 +72,11 @@ class SingleFlows:
             raise NotFound(errno.ENOENT, str(request), hint=hint) from error
 
     async def update(self, target: Target, update: FlowUpdate, *, zone: int | None) -> None:
+        from .update_steps import CheckedUpdate, update_steps
+
         checked = CheckedUpdate.of(update, zone)
         as_target(target)  # a wrong target is refused before anything is sent
-        applies_mask = not checked.has_mark_mask or await self._probes.has("mark_mask")
+        applies_mask = not checked.has_mark_mask or await self._probes().has("mark_mask")
         steps = update_steps(target, checked, kernel_applies_mark_mask=applies_mask)
         await run_steps(self._session, steps)
 

@@ -28,13 +28,13 @@ from conntrack_aio import (
     TCPState,
     Tuple,
 )
-from conntrack_aio.codec import packers
+from conntrack_aio.codec import packer_writer
+from conntrack_aio.codec.packed_requests import RequestValue
+from conntrack_aio.codec.packer_writer import _ComputedBytes
 from conntrack_aio.codec.packers import (
     COMPILED_IMMEDIATELY,
     PACKERS_PER_SHAPE_KEY,
     Packers,
-    RequestValue,
-    _ComputedBytes,
 )
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.codec.schema import schema_of
@@ -342,7 +342,7 @@ def test_compiled_shapes_are_bounded() -> None:
 
 
 def test_memos_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packers, "_MEMO_LIMIT", 8)
+    monkeypatch.setattr(packer_writer, "_MEMO_LIMIT", 8)
     counted = CountedPackers(requests._CREATE)
     names = [chr(ord("a") + number) for number in range(26)]
     for name in names * 3:

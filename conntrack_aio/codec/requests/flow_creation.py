@@ -22,7 +22,7 @@ from ...model.protoinfo import TCPInfo
 from ...model.requests import RequestOnly
 from ...model.tuples import IPAddress
 from ...model.values import describe_value, number_within, plain_number
-from ..packers import RequestValue, UnsupportedShape
+from ..packed_requests import RequestValue, UnsupportedShape
 from ..reference import encode_fields
 from .common import as_argument
 from .flow_values import SETTABLE, check_protoinfo, check_seqadj

@@ -16,13 +16,11 @@ from copy import copy
 from functools import partial
 from socket import AF_UNSPEC
 from types import MappingProxyType
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from ...errors import UnsafeRequest
 from ...model.flow import Flow
 from ...model.lazy_fields import own_class
-from ...model.nat import NATRange
-from ...model.requests import Selection
 from ...model.tuples import IPAddress, Tuple
 from ...netlink.exchange import Request
 from ...netlink.messages import HEADER_SIZE
@@ -30,13 +28,17 @@ from ...netlink.nfnetlink import message_type
 from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
-from ..packers import Packers, RequestValue, UnsupportedShape
+from ..packed_requests import RequestValue, UnsupportedShape
+from ..packers import Packers
 from ..reference import encode_fields
-from .flow_creation import checked_flow, encode_new_entry, new_entry_values
-from .flow_updates import encode_update
 from .request import NO_HINTS, request
-from .selection import select
 from .targets import EntryKey, Target, as_target, lookup
+
+if TYPE_CHECKING:
+    from ...model.nat import NATRange
+    from ...model.requests import Selection
+
+# Few requests create, update or filter, and the modules for these take long to import.
 
 _EXCLUSIVE = int(NLM_F.CREATE | NLM_F.EXCL)
 _DUMP = int(NLM_F.DUMP)
@@ -228,7 +230,10 @@ def _shape_key(target: object) -> Hashable:
 
 def dump(selection: Selection | None = None) -> Request:
     """Return the request that dumps the table, or the selected part of it."""
-    selection = selection or Selection()
+    if selection is None:
+        return _request("dump", "the table", IPCTNL_MSG_CT.GET, flags=_DUMP)
+    from .selection import select
+
     attributes = select(selection)
     return _request(
         "dump", "the table", IPCTNL_MSG_CT.GET, attributes, flags=_DUMP, family=selection.family
@@ -297,7 +302,9 @@ def flush_selected(selection: Selection) -> Request:
 
     :raises UnsafeRequest: when the selection has no filter, because it would delete everything.
     """
-    if selection == Selection():
+    from .selection import select
+
+    if selection == type(selection)():
         raise UnsafeRequest("a flush that selects nothing would delete everything")
     attributes = select(selection, flags=True)
     return _request(
@@ -338,6 +345,8 @@ def _make_create(
     nat_src: NATRange | IPAddress | str | None,
     nat_dst: NATRange | IPAddress | str | None,
 ) -> bytes:
+    from .flow_creation import checked_flow, encode_new_entry
+
     flow = checked_flow(flow)
     attributes = encode_new_entry(flow, nat_src, nat_dst)
     new, family = IPCTNL_MSG_CT.NEW, flow.orig.family
@@ -360,6 +369,8 @@ def update(
         key = cast("EntryKey", target)
     else:
         key = EntryKey("orig", *lookup(cast("Target", target), zone))
+    from .flow_updates import encode_update
+
     attributes = encode_update(key, values)
     return _request(
         "update",
@@ -391,7 +402,13 @@ def update_of_many(values: Mapping[str, object], zone: int | None) -> Callable[[
     return request
 
 
-_CREATE: Final = Packers(("flow", "nat_src", "nat_dst"), _make_create, new_entry_values)
+def _create_values(flow: Flow, nat_src: object, nat_dst: object) -> list[RequestValue]:
+    from .flow_creation import new_entry_values
+
+    return new_entry_values(flow, nat_src, nat_dst)
+
+
+_CREATE: Final = Packers(("flow", "nat_src", "nat_dst"), _make_create, _create_values)
 _DELETE: Final = Packers(("target", "zone"), _make_delete, _delete_values)
 _GET: Final = Packers(("target", "zone"), partial(_make_get, IPCTNL_MSG_CT.GET), _lookup_values)
 _RESET: Final = Packers(
