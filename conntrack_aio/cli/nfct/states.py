@@ -6,8 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-import attrs
-
 from ...model.protocols import DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE
 from ...model.timeouts import (
     GENERIC,
@@ -46,7 +44,7 @@ _SECONDS: Final = re.compile(r"[ \t-\r]*\+?0*([0-9]+)[ \t-\r]*")
 
 def state_names(kind: type[ProtocolTimeouts]) -> dict[str, str]:
     """Return the names of the timeouts of a class, in the order of nfct, with their fields."""
-    fields = [field.name for field in attrs.fields(kind) if field.name not in _LEFT_OUT]
+    fields = [field for field in kind.__annotations__ if field not in _LEFT_OUT]
     return {_LONGER.get(field, field.upper()): field for field in fields}
 
 
