@@ -129,3 +129,32 @@ def test_helpers(lab: Lab, other: Lab) -> None:
         ["delete", "helper", *key],
     ]
     compare(lab, other, lines)
+
+
+NAME = "n" * 31
+DIFFERENCES = [
+    (["flush", ""], 0),
+    (["", "timeout"], 0),
+    (["add", "timeout", "", "inet", "tcp", "close", "5"], 0),
+    (["add", "timeout", f"{NAME}x", "inet", "tcp", "close", "5"], 0),
+    (["get", "timeout", f"{NAME}y"], 0),
+    (["delete", "timeout", f"{NAME}z"], 0),
+    (["add", "timeout", "a", "inet", "tcp", "close", "abc"], 0),
+    (["add", "timeout", "b", "inet", "tcp", "close", "12abc"], 0),
+    (["add", "timeout", "c", "inet", "tcp", "close", "-1"], 0),
+    (["add", "timeout", "d", "inet", "tcp", "close", "2147484"], 0),
+    (["default-set", "timeout", "inet", "tcp", "close", ""], 0),
+    (["default-get", "timeout", "inet", "tcp", "x"], 0),
+]
+"""Command lines that nfct(8) accepts, in order, with its exit status. The package refuses them."""
+
+
+def test_what_nfct8_accepts_although_it_does_something_else(lab: Lab, other: Lab) -> None:
+    for words, status in DIFFERENCES:
+        assert other.run(run_nfct8, words).status == status, words
+        ours = lab.run(run_own, words)
+        assert (ours.status, ours.stdout) == (1, ""), words
+        assert ours.stderr.startswith("VERSION: "), words
+    assert lab.run(run_own, ["list", "timeout"]) == (0, "", "")
+    # The policies with the empty name, a, b, c and d. The other one was deleted by another name.
+    assert other.run(run_nfct8, ["list", "timeout"]).stdout.count(" = {\n\t.l3proto") == 5
