@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import Random
 
 import pytest
 from support.effort import thorough_or_quick
 from support.lab import Lab
-from support.nfct8 import NAMES, Generator, Outcome, Words, run_nfct8, run_own
+from support.nfct8 import NAMES, Generator, Outcome, Words, outcome_of, run_nfct8, run_own
+from support.programs_on_fake_kernels import ProgramRunner
+
+from conntrack_aio.testing import FakeKernel
 
 pytestmark = [
     pytest.mark.kernel,
@@ -129,6 +134,52 @@ def test_helpers(lab: Lab, other: Lab) -> None:
         ["delete", "helper", *key],
     ]
     compare(lab, other, lines)
+
+
+HELPERS = [("ftp", "tcp"), ("rpc", "tcp"), ("rpc", "udp"), ("sane", "tcp"), ("ssdp", "udp")]
+
+
+def helper_line(random: Random) -> Words:
+    """Return a random command line for helpers, without those that differ from nfct(8)."""
+    command = random.choice(["add", "add", "add", "get", "delete", "disable", "list", "flush"])
+    name, proto = random.choice([*HELPERS, ("ftp", "udp"), ("nope", "tcp")])
+    key = [name, random.choice(["inet", "inet6"]), proto]
+    parts = {"list": 0, "flush": 0, "get": 1, "delete": random.choice([1, 2, 3])}
+    return [command, "helper", *key[: parts.get(command, 3)]]
+
+
+@pytest.mark.program("cc", "gcc")
+def test_helpers_on_a_fake_kernel(tmp_path: Path) -> None:
+    """Few kernels have user-space helpers, and other programs of the machine may use theirs."""
+    random, runner = Random(3), ProgramRunner(tmp_path)
+    statuses: Counter[tuple[str, int]] = Counter()
+    for _ in range(thorough_or_quick(20, 2)):
+        ours, theirs = FakeKernel(), FakeKernel()
+        for kernel in (ours, theirs):
+            kernel.builtin_helpers.clear()
+            kernel.builtin_helpers.add(("sane", 2, 6))
+            kernel.helpers_in_use.add(("rpc", 10, 17))
+        for _ in range(100):
+            words = helper_line(random)
+            with ours.installed():
+                outcome = run_own(words)
+            assert outcome == outcome_of(runner.run(theirs, ["nfct", *words])), words
+            statuses[words[0], outcome.status] += 1
+        assert ours.helpers == theirs.helpers
+    assert {(name, 0) for name in ("add", "get", "delete", "disable", "list")} <= set(statuses)
+    assert {(name, 1) for name in ("add", "get", "delete", "disable", "flush")} <= set(statuses)
+
+
+@pytest.mark.program("cc", "gcc")
+def test_dccp_on_a_fake_kernel(tmp_path: Path) -> None:
+    """Linux has no timeouts of DCCP since 6.17."""
+    runner, lines = ProgramRunner(tmp_path), ["default-get timeout inet6 dccp"]
+    lines += ["add timeout a inet dccp open 5", "list timeout", "default-set timeout inet dccp x 5"]
+    ours, theirs = FakeKernel("6.12"), FakeKernel("6.12")
+    for line in lines:
+        with ours.installed():
+            outcome = run_own(line.split())
+        assert outcome == outcome_of(runner.run(theirs, ["nfct", *line.split()]))
 
 
 NAME = "n" * 31

@@ -27,7 +27,11 @@ class Outcome(NamedTuple):
 
 def run_nfct8(words: Sequence[str]) -> Outcome:
     """Run nfct(8)."""
-    done = subprocess.run(["nfct", *words], capture_output=True, check=False)
+    return outcome_of(subprocess.run(["nfct", *words], capture_output=True, check=False))
+
+
+def outcome_of(done: subprocess.CompletedProcess[bytes]) -> Outcome:
+    """Return what a finished nfct(8) did."""
     stdout, stderr = map(_without_version, (done.stdout, done.stderr))
     return Outcome(done.returncode, stdout, stderr)
 

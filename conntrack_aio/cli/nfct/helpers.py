@@ -7,10 +7,9 @@ the text to print.
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ...connection import Connection
 from ...errors import AlreadyExists, NotFound, NotSupported, ResourceBusy
 from ...model.enums import HelperStatus
 from ...model.helpers import ExpectPolicy, UserspaceHelper
@@ -19,7 +18,9 @@ from .protocols import parse_family, parse_helper_protocol
 from .refusal import Refused, missing, refused_by_kernel, too_many
 from .rendering import render_helper
 
-Action = Callable[[Connection], Awaitable[str]]
+if TYPE_CHECKING:
+    from ...connection import Connection
+    from .timeouts import Action
 
 _NAME_BYTES: Final = 15
 

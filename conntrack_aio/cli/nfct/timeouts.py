@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ...connection import Connection
 from ...errors import AlreadyExists, NotFound, NotSupported, ResourceBusy
 from ...model.timeouts import GenericTimeouts, TimeoutPolicy
 from .protocols import parse_family, parse_protocol
@@ -18,7 +17,11 @@ from .refusal import Refused, missing, refused_by_kernel, too_many
 from .rendering import render_policy, render_timeouts
 from .states import CLASSES, parse_timeouts
 
-Action = Callable[[Connection], Awaitable[str]]
+if TYPE_CHECKING:
+    from ...connection import Connection
+
+Action = Callable[["Connection"], Awaitable[str]]
+"""A function that does something on a connection, and returns the text to print."""
 
 _NAME_BYTES: Final = 31
 

@@ -1,6 +1,6 @@
 """Test the commands for user-space helpers, on a fake kernel.
 
-nfct 1.4.7 does the same on the fake kernel; see ``tests/programs/test_nfct_commands.py``.
+``tests/programs/test_nfct_commands.py`` compares them with nfct(8) on the fake kernel.
 """
 
 from __future__ import annotations
