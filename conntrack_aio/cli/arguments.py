@@ -28,6 +28,7 @@ any of them: 'proto tcp and orig.dport in {80, 443}' or 'orig.dport >= 1024'."""
 _EPILOG: Final = """\
 Every command but demo needs CAP_NET_ADMIN: run it as root, or give it the
 capability. `conntrack-aio COMMAND --help` describes a command.
+`conntrack-aio nfct ...` takes the arguments of nfct(8).
 
 exit status:
   0    the command did what was asked
