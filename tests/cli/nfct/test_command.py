@@ -71,6 +71,14 @@ def test_the_program_named_nfct(lab: Lab, tmp_path: Path) -> None:
     )
 
 
+def test_an_interrupt_while_modules_load_is_handled_under_this_name(tmp_path: Path) -> None:
+    script = tmp_path / "nfct"
+    script.write_text("from conntrack_aio import interrupts\nprint(interrupts.IS_COMMAND)\n")
+    command = [sys.executable, str(script)]
+    environment = os.environ | {"PYTHONPATH": ROOT}
+    assert subprocess.check_output(command, env=environment, timeout=TIMEOUT) == b"True\n"
+
+
 @pytest.mark.kernel
 def test_output_that_cannot_be_written_is_a_failure(lab: Lab) -> None:
     """nfct(8) succeeds."""
