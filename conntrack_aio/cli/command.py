@@ -18,6 +18,7 @@ COMMANDS: Final = ("list", "events", "count", "explain", "sql", "demo")
 _EPILOG: Final = """\
 Every command but demo needs CAP_NET_ADMIN: run it as root, or give it the
 capability. `conntrack-aio COMMAND --help` describes a command.
+`conntrack-aio nfct ...` takes the arguments of nfct(8).
 
 exit status:
   0    the command did what was asked

@@ -186,14 +186,16 @@ class _BestEffortStderr(io.TextIOBase):
     encoding = "utf-8"
 
     def write(self, text: str, /) -> int:
-        data = text.encode(errors="backslashreplace")
+        self.write_bytes(text.encode(errors="backslashreplace"))
+        return len(text)
+
+    def write_bytes(self, data: bytes) -> None:
         with _interruptible():
             try:
                 while data:
                     data = data[os.write(_STDERR, data) :]
             except OSError:
                 pass
-        return len(text)
 
     def writable(self) -> bool:
         return True
@@ -231,5 +233,18 @@ def report(message: object) -> None:
     try:
         # One write, so that lines of two processes do not mix: print() writes the newline apart.
         sys.stderr.write(f"conntrack-aio: {message}\n")
+    except OSError:
+        pass
+
+
+def report_bytes(data: bytes) -> None:
+    """Write bytes to standard error as they are. Never fails."""
+    if isinstance(sys.stderr, _BestEffortStderr):
+        sys.stderr.write_bytes(data)
+        return
+    try:
+        sys.stderr.flush()
+        sys.stderr.buffer.write(data)
+        sys.stderr.buffer.flush()
     except OSError:
         pass
