@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
+from ...model.enums import EventType
 from ...model.events import Event
 from ...uapi.netlink import NETLINK
 
 _PROC: Final = "/proc"
+_COMMANDS: Final = {EventType.NEW: "-A", EventType.UPDATE: "-U", EventType.DESTROY: "-D"}
 
 
 def type_text(event: Event) -> str:
@@ -19,18 +21,23 @@ def type_text(event: Event) -> str:
     return f"{f'[{event.type.name}]':>9} "
 
 
-def receive_seconds(event: Event) -> tuple[int, int]:
+def command_of(event: Event) -> str:
+    """Return the command that repeats an event."""
+    return _COMMANDS[event.type]
+
+
+def receive_seconds(event: Event | None) -> tuple[int, int]:
     """Return the seconds and microseconds since 1970 at which an event was received.
 
-    It is the time of this call if the event has no time of its own.
+    It is the time of this call if there is no event, or if it has no time of its own.
     """
-    received = event.receive_timestamp
+    received = None if event is None else event.receive_timestamp
     seconds, nanoseconds = divmod(time.time_ns() if received is None else received, 1_000_000_000)
     return seconds, nanoseconds // 1000
 
 
-def time_text(event: Event) -> str:
-    """Return the time of an event as it precedes the line, with a tabulator after it."""
+def time_text(event: Event | None) -> str:
+    """Return the time of :func:`receive_seconds` as it precedes a line, with a tabulator."""
     seconds, microseconds = receive_seconds(event)
     return f"[{seconds}.{microseconds:06}]\t"
 

@@ -4,79 +4,125 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...model.events import FlowEvent
+from ...model.events import Event, FlowEvent
 from ...model.expectations import Expectation, ExpectEvent
 from ...model.flow import Flow
 from ...model.labels import LabelNames
 from .output_options import OutputOptions
+from .text import flow_text, names_by_bit
 
 
 class Renderer:
     """Renders objects of the model with the output options of one command.
 
-    Each method returns whole lines. A text that is not UTF-8, such as the name of a helper, has
-    surrogate escapes for its other bytes.
+    Each method returns whole lines. Text of the kernel that is not UTF-8, such as the name of a
+    helper, has surrogate escapes for its other bytes.
     """
 
     def __init__(self, output: OutputOptions, labels: LabelNames) -> None:
         """Create a renderer.
 
         :param output: the output options.
-        :param labels: the names of the labels. conntrack(8) prints no labels without any name.
+        :param labels: the names of the labels. As conntrack(8) does, no labels are printed if there
+            are no names at all.
         """
-        from .text import names_by_bit
-
         self._output = output
-        self._names = names_by_bit(labels) if output & OutputOptions.LABELS else {}
+        self._names = names_by_bit(labels)
 
-    def flows(self, flows: Sequence[Flow]) -> str:
-        """Return the lines of flows."""
-        return _joined([self._flow(flow) for flow in flows])
+    def flows(self, flows: Sequence[Flow], *, command: str = "-A") -> str:
+        """Return the lines of flows.
+
+        :param flows: the flows.
+        :param command: the command before the options that SAVE writes. conntrack(8) writes ``-D``
+            for the flows that it has deleted, and ``-A`` for all others.
+        """
+        if self._output & OutputOptions.XML:
+            from .xml import flow_xml
+
+            return _joined([flow_xml(each, self._output, self._names) for each in flows])
+        if self._output & OutputOptions.SAVE:
+            from .save import flow_options
+
+            return _joined([flow_options(each, command, self._names) for each in flows])
+        return _joined([flow_text(each, self._output, self._names) for each in flows])
 
     def events(self, events: Sequence[FlowEvent]) -> str:
         """Return the lines of events of flows."""
-        return _joined([self._event(event) for event in events])
+        return _joined([self._event(each) for each in events])
 
     def expectations(self, expectations: Sequence[Expectation]) -> str:
         """Return the lines of expectations."""
+        if self._output & OutputOptions.XML:
+            from .xml import expectation_xml
+
+            return _joined([expectation_xml(each, self._output) for each in expectations])
         from .expectation_text import expectation_text
 
-        return _joined([expectation_text(each) for each in expectations])
+        return _joined([self._time(None) + expectation_text(each) for each in expectations])
 
     def expectation_events(self, events: Sequence[ExpectEvent]) -> str:
         """Return the lines of events of expectations."""
-        from .events import time_text, type_text
+        if self._output & OutputOptions.XML:
+            from .xml import expectation_xml
+
+            return _joined(
+                [expectation_xml(each.expectation, self._output, each) for each in events]
+            )
+        from .events import type_text
         from .expectation_text import expectation_text
 
-        timed = bool(self._output & OutputOptions.TIMESTAMP)
         return _joined(
             [
-                (time_text(event) if timed else "")
-                + type_text(event)
-                + expectation_text(event.expectation)
-                for event in events
+                f"{self._time(each)}{type_text(each)}{expectation_text(each.expectation)}"
+                for each in events
             ]
         )
 
-    def header(self) -> str:
-        """Return what precedes the first line. conntrack(8) prints it only if there is a line."""
-        return ""
+    def header(self, root: str = "conntrack") -> str:
+        """Return what precedes the first line.
 
-    def footer(self) -> str:
-        """Return what follows the last line, if :meth:`header` was printed."""
-        return ""
+        conntrack(8) prints it only if there is a line, and not for the flows that it has deleted.
 
-    def _flow(self, flow: Flow) -> str:
-        from .text import flow_text
+        :param root: the root element of XML: ``conntrack`` or ``expect``.
+        """
+        if not self._output & OutputOptions.XML:
+            return ""
+        from .xml import DECLARATION
 
-        return flow_text(flow, self._output, self._names)
+        return f"{DECLARATION}<{root}>\n"
+
+    def footer(self, root: str = "conntrack") -> str:
+        """Return what follows the last line, if :meth:`header` was printed.
+
+        :param root: the root element of XML: ``conntrack`` or ``expect``.
+        """
+        return f"</{root}>\n" if self._output & OutputOptions.XML else ""
 
     def _event(self, event: FlowEvent) -> str:
-        from .events import program_text, time_text, type_text
+        from .events import command_of, program_text, type_text
 
-        before = time_text(event) if self._output & OutputOptions.TIMESTAMP else ""
-        after = program_text(event) if self._output & OutputOptions.USERSPACE else ""
-        return f"{before}{type_text(event)}{self._flow(event.flow)}{after}"
+        if self._output & OutputOptions.XML:
+            from .xml import flow_xml
+
+            line = flow_xml(event.flow, self._output, self._names, event)
+        elif self._output & OutputOptions.SAVE:
+            from .save import flow_options
+
+            # conntrack(8) names the program in this output without being asked to.
+            line = flow_options(event.flow, command_of(event), self._names)
+            return f"{line}{program_text(event)}"
+        else:
+            text = flow_text(event.flow, self._output, self._names)
+            line = f"{self._time(event)}{type_text(event)}{text}"
+        return line + program_text(event) if self._output & OutputOptions.USERSPACE else line
+
+    def _time(self, event: Event | None) -> str:
+        """Return what the option TIMESTAMP adds before a line."""
+        if not self._output & OutputOptions.TIMESTAMP:
+            return ""
+        from .events import time_text
+
+        return time_text(event)
 
 
 def _joined(lines: list[str]) -> str:

@@ -44,16 +44,18 @@ DCCP_STATES: Final = (
     *("NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN"),
     *("CLOSEREQ", "CLOSING", "TIMEWAIT", "IGNORE", "INVALID"),
 )
-_STATES: Final[Mapping[type[ProtoInfo], tuple[str, ...]]] = {
+STATES: Final[Mapping[type[ProtoInfo], tuple[str, ...]]] = {
     TCPInfo: TCP_STATES,
     SCTPInfo: SCTP_STATES,
     DCCPInfo: DCCP_STATES,
 }
+"""The names of the states of connections, by their numbers."""
 
-_PORTED: Final = frozenset({TCP, UDP, UDPLITE, SCTP, DCCP})
-_NANOSECONDS: Final = 1_000_000_000
+PORTED: Final = frozenset({TCP, UDP, UDPLITE, SCTP, DCCP})
+"""The protocols with ports."""
+NANOSECONDS: Final = 1_000_000_000
 _ALL_LABELS: Final = (1 << 128) - 1
-_ALL_ONES: Final = (1 << 64) - 1
+ALL_ONES: Final = (1 << 64) - 1
 
 
 def flow_text(flow: Flow, output: OutputOptions, names: Mapping[int, str]) -> str:
@@ -121,7 +123,7 @@ def state_of(protoinfo: ProtoInfo | None) -> str | None:
     """Return the name of the state of a connection, which is ``NONE`` if it is unknown."""
     if protoinfo is None or protoinfo.state is None:
         return None
-    names, state = _STATES[type(protoinfo)], int(protoinfo.state)
+    names, state = STATES[type(protoinfo)], int(protoinfo.state)
     return names[state] if state < len(names) else names[0]
 
 
@@ -144,7 +146,7 @@ def add_direction(parts: list[str], tuple_: Tuple, prefix: str = "") -> None:
     :param prefix: what precedes the names of the addresses.
     """
     parts.append(f"{prefix}src={address_text(tuple_.src)} {prefix}dst={address_text(tuple_.dst)}")
-    if tuple_.proto in _PORTED:
+    if tuple_.proto in PORTED:
         parts.append(f"sport={tuple_.sport or 0:d} dport={tuple_.dport or 0:d}")
     elif tuple_.proto == GRE:
         parts.append(f"srckey={tuple_.sport or 0:#x} dstkey={tuple_.dport or 0:#x}")
@@ -175,16 +177,17 @@ def _add_times(parts: list[str], timestamp: Timestamp, output: OutputOptions) ->
     if output & OutputOptions.KTIMESTAMP:
         for name, value in (("start", timestamp.start), ("stop", timestamp.stop)):
             if value is not None:
-                parts.append(f"[{name}={_calendar_text(value // _NANOSECONDS)}]")
+                parts.append(f"[{name}={_calendar_text(value // NANOSECONDS)}]")
 
 
 def age(start: int, stop: int | None) -> int:
     """Return the age of an entry in whole seconds, modulo 2 to the power of 64.
 
-    It is negative, and so very large here, after the clock was set back.
+    It is negative, and so very large here, after the clock was set back. An entry that has not
+    ended may have an end of 0.
     """
-    end = int(time.time()) if stop is None else stop // _NANOSECONDS
-    return end - start // _NANOSECONDS & _ALL_ONES
+    end = stop // NANOSECONDS if stop else int(time.time())
+    return end - start // NANOSECONDS & ALL_ONES
 
 
 @lru_cache(1024)
