@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ...model.enums import ExpectFlags
 from ...model.expectations import Expectation
-from ...model.tuples import Tuple
-from .text import add_direction
+from .text import direction_text
 
 
 def expectation_text(expectation: Expectation) -> str:
     """Return the line of an expectation, without its newline."""
     parts = [] if expectation.timeout is None else [f"{expectation.timeout:d}"]
     parts.append(f"proto={expectation.tuple.proto:d}")
-    tuples: Sequence[tuple[str, Tuple]] = (
-        ("", expectation.tuple),
-        ("mask-", expectation.mask),
-        ("master-", expectation.master),
-    )
-    for prefix, each in tuples:
-        add_direction(parts, each, prefix=prefix)
+    parts.append(direction_text(expectation.tuple))
+    parts.append(direction_text(expectation.mask, "mask-"))
+    parts.append(direction_text(expectation.master, "master-"))
     names = flag_names(expectation)
     if names:
         parts.append(",".join(names))

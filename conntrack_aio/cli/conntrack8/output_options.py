@@ -20,7 +20,7 @@ class OutputOptions(enum.Flag):
     LABELS = enum.auto()
     """Add the names of the labels."""
     USERSPACE = enum.auto()
-    """Add the program that caused an event."""
+    """No effect: conntrack(8) always adds the program that caused an event of a flow."""
     XML = enum.auto()
     """Write elements of XML instead of lines of text."""
     SAVE = enum.auto()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from ...model.events import Event, FlowEvent
 from ...model.expectations import Expectation, ExpectEvent
@@ -10,6 +11,9 @@ from ...model.flow import Flow
 from ...model.labels import LabelNames
 from .output_options import OutputOptions
 from .text import flow_text, names_by_bit
+
+_MANY: Final = 64
+"""From this number of flows on, importing and compiling functions is worthwhile."""
 
 
 class Renderer:
@@ -44,11 +48,28 @@ class Renderer:
             from .save import flow_options
 
             return _joined([flow_options(each, command, self._names) for each in flows])
-        return _joined([flow_text(each, self._output, self._names) for each in flows])
+        return _joined(self._texts(flows))
 
     def events(self, events: Sequence[FlowEvent]) -> str:
         """Return the lines of events of flows."""
-        return _joined([self._event(each) for each in events])
+        from .events import command_of, program_text, type_text
+
+        programs = [program_text(each) for each in events]
+        if self._output & OutputOptions.XML:
+            from .xml import flow_xml
+
+            lines = [flow_xml(each.flow, self._output, self._names, each) for each in events]
+        elif self._output & OutputOptions.SAVE:
+            from .save import flow_options
+
+            lines = [flow_options(each.flow, command_of(each), self._names) for each in events]
+        else:
+            texts = self._texts([each.flow for each in events])
+            lines = [
+                f"{self._time(event)}{type_text(event)}{text}"
+                for event, text in zip(events, texts, strict=True)
+            ]
+        return _joined([*map(str.__add__, lines, programs)])
 
     def expectations(self, expectations: Sequence[Expectation]) -> str:
         """Return the lines of expectations."""
@@ -98,23 +119,14 @@ class Renderer:
         """
         return f"</{root}>\n" if self._output & OutputOptions.XML else ""
 
-    def _event(self, event: FlowEvent) -> str:
-        from .events import command_of, program_text, type_text
+    def _texts(self, flows: Sequence[Flow]) -> list[str]:
+        """Return the lines of text of flows. Compiled functions write many of them."""
+        if len(flows) < _MANY:
+            return [flow_text(each, self._output, self._names) for each in flows]
+        from ...codec.line_forms import lines_of
+        from .text_writer import FlowTextForm
 
-        if self._output & OutputOptions.XML:
-            from .xml import flow_xml
-
-            line = flow_xml(event.flow, self._output, self._names, event)
-        elif self._output & OutputOptions.SAVE:
-            from .save import flow_options
-
-            # conntrack(8) names the program in this output without being asked to.
-            line = flow_options(event.flow, command_of(event), self._names)
-            return f"{line}{program_text(event)}"
-        else:
-            text = flow_text(event.flow, self._output, self._names)
-            line = f"{self._time(event)}{type_text(event)}{text}"
-        return line + program_text(event) if self._output & OutputOptions.USERSPACE else line
+        return lines_of(flows, FlowTextForm(self._output, tuple(self._names.items())))
 
     def _time(self, event: Event | None) -> str:
         """Return what the option TIMESTAMP adds before a line."""

@@ -35,9 +35,9 @@ from ...model.tuples import Tuple
 from .text import (
     PORTED,
     PROTOCOL_NAMES,
-    STATES,
     address_text,
     label_names,
+    state_names,
 )
 
 _STATUS: Final = (Status.EXPECTED, Status.SEEN_REPLY, Status.ASSURED, Status.FIXED_TIMEOUT)
@@ -102,7 +102,7 @@ def _add_reply_addresses(parts: list[str], flow: Flow, command: str) -> None:
     ):
         text = address_text(address)
         other_port = restorable and port is not None and port != original_port
-        if not (status & done and address != original or status & bit and other_port):
+        if not ((status & done and address != original) or (status & bit and other_port)):
             parts.append(f"{plain} {text}")
         elif other_port:
             parts.append(f"{translated} {f'[{text}]' if address.version == 6 else text}:{port:d}")
@@ -128,7 +128,9 @@ def _add_protocol_fields(parts: list[str], orig: Tuple, reply: Tuple) -> None:
     else:
         return
     ports = (orig.sport, orig.dport, reply.sport, reply.dport)
-    parts += [f"{name} {port:d}" for name, port in zip(names, ports, strict=True) if port is not None]
+    parts += [
+        f"{name} {port:d}" for name, port in zip(names, ports, strict=True) if port is not None
+    ]
 
 
 def _add_state(parts: list[str], protoinfo: ProtoInfo | None) -> None:
@@ -138,7 +140,7 @@ def _add_state(parts: list[str], protoinfo: ProtoInfo | None) -> None:
     """
     if protoinfo is None:
         return
-    names = STATES[type(protoinfo)]
+    names = state_names(type(protoinfo))
     if protoinfo.state is not None and protoinfo.state < len(names):
         parts.append(f"--state {names[protoinfo.state]}")
     if isinstance(protoinfo, SCTPInfo):
@@ -148,11 +150,10 @@ def _add_state(parts: list[str], protoinfo: ProtoInfo | None) -> None:
         ):
             if vtag is not None:
                 parts.append(f"{option} {_vtag(vtag)}")
-    elif isinstance(protoinfo, DCCPInfo) and protoinfo.role is not None:
-        if protoinfo.role in (0, 1):
-            parts.append(f"--role {('client', 'server')[protoinfo.role]}")
+    elif isinstance(protoinfo, DCCPInfo) and protoinfo.role is not None and protoinfo.role < 2:
+        parts.append(f"--role {('client', 'server')[protoinfo.role]}")
 
 
 def _vtag(vtag: int) -> int:
-    """Return a verification tag as conntrack(8) reads and prints it: in the machine's byte order."""
+    """Return a verification tag as conntrack(8) has it: with its bytes in the machine's order."""
     return int.from_bytes(vtag.to_bytes(4, "big"), sys.byteorder)

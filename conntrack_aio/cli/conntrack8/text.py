@@ -7,13 +7,13 @@ out, with one exception: ports, keys and ICMP fields are printed as 0.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final
 
 from ...model.enums import Status
-from ...model.flow import Counters, Flow, Timestamp
+from ...model.flow import Counters, Flow
 from ...model.labels import LabelNames
 from ...model.protocols import DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE
 from ...model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
@@ -36,20 +36,19 @@ TCP_STATES: Final = (
     *("NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT"),
     *("CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"),
 )
-SCTP_STATES: Final = (
+_SCTP_STATES: Final = (
     *("NONE", "CLOSED", "COOKIE_WAIT", "COOKIE_ECHOED", "ESTABLISHED"),
     *("SHUTDOWN_SENT", "SHUTDOWN_RECD", "SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT", "HEARTBEAT_ACKED"),
 )
-DCCP_STATES: Final = (
+_DCCP_STATES: Final = (
     *("NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN"),
     *("CLOSEREQ", "CLOSING", "TIMEWAIT", "IGNORE", "INVALID"),
 )
-STATES: Final[Mapping[type[ProtoInfo], tuple[str, ...]]] = {
+_STATES: Final[Mapping[type, tuple[str, ...]]] = {
     TCPInfo: TCP_STATES,
-    SCTPInfo: SCTP_STATES,
-    DCCPInfo: DCCP_STATES,
+    SCTPInfo: _SCTP_STATES,
+    DCCPInfo: _DCCP_STATES,
 }
-"""The names of the states of connections, by their numbers."""
 
 PORTED: Final = frozenset({TCP, UDP, UDPLITE, SCTP, DCCP})
 """The protocols with ports."""
@@ -66,64 +65,73 @@ def flow_text(flow: Flow, output: OutputOptions, names: Mapping[int, str]) -> st
     :param names: the names of the labels, by their bits; none if there is no file of names.
     """
     orig, reply = flow.orig, flow.reply
-    parts = [family_text(orig)] if output & OutputOptions.EXTENDED else []
+    parts = [f"{family_name(orig.src.version)} "] if output & OutputOptions.EXTENDED else []
     parts.append(protocol_text(orig.proto))
     if flow.timeout is not None:
-        parts.append(f"{flow.timeout:d}")
+        parts.append(f" {flow.timeout:d}")
     state = state_of(flow.protoinfo)
     if state is not None:
-        parts.append(state)
-    status = None if flow.status is None else int(flow.status)
-    add_direction(parts, orig)
+        parts.append(f" {state}")
+    parts.append(f" {direction_text(orig)}")
     if orig.zone is not None:
-        parts.append(f"zone-orig={orig.zone:d}")
-    _add_counters(parts, flow.counters_orig)
-    if status is not None and not status & Status.SEEN_REPLY:
-        parts.append("[UNREPLIED]")
-    add_direction(parts, reply)
+        parts.append(f" zone-orig={orig.zone:d}")
+    parts.append(_counters_text(flow.counters_orig))
+    if flow.status is not None:
+        parts.append(reply_text(flow.status))
+    parts.append(f" {direction_text(reply)}")
     if reply.zone is not None:
-        parts.append(f"zone-reply={reply.zone:d}")
-    _add_counters(parts, flow.counters_reply)
-    if status is not None:
-        _add_protection(parts, status)
+        parts.append(f" zone-reply={reply.zone:d}")
+    parts.append(_counters_text(flow.counters_reply))
+    if flow.status is not None:
+        parts.append(protection_text(flow.status))
     if flow.mark is not None:
-        parts.append(f"mark={flow.mark:d}")
+        parts.append(f" mark={flow.mark:d}")
     if flow.secctx is not None:
-        parts.append(f"secctx={flow.secctx}")
+        parts.append(f" secctx={flow.secctx}")
     if flow.zone is not None:
-        parts.append(f"zone={flow.zone:d}")
+        parts.append(f" zone={flow.zone:d}")
     if flow.timestamp is not None:
-        _add_times(parts, flow.timestamp, output)
+        shown = bool(output & OutputOptions.KTIMESTAMP)
+        parts.append(times_text(flow.timestamp.start, flow.timestamp.stop, shown))
     if flow.helper is not None and flow.helper.name is not None:
-        parts.append(f"helper={flow.helper.name}")
+        parts.append(f" helper={flow.helper.name}")
     if flow.use is not None:
-        parts.append(f"use={flow.use:d}")
+        parts.append(f" use={flow.use:d}")
     if output & OutputOptions.ID and flow.id is not None:
-        parts.append(f"id={flow.id:d}")
+        parts.append(f" id={flow.id:d}")
     if output & OutputOptions.LABELS and flow.labels is not None and names:
-        parts.append(labels_text(flow.labels, names))
-    return " ".join(parts)
+        parts.append(f" {labels_text(flow.labels, names)}")
+    return "".join(parts)
 
 
 # -- the beginning of a line -----------------------------------------------------------------------
 
 
-def family_text(tuple_: Tuple) -> str:
-    """Return the name and the number of the address family of a tuple."""
-    return f"{'ipv4':<8} {AF_INET}" if tuple_.src.version == 4 else f"{'ipv6':<8} {AF_INET6}"
+def family_name(version: int) -> str:
+    """Return the name and the number of the address family of a version of IP."""
+    return f"{'ipv4':<8} {AF_INET:d}" if version == 4 else f"{'ipv6':<8} {AF_INET6:d}"
 
 
 @lru_cache(256)
 def protocol_text(proto: int) -> str:
     """Return the name and the number of a protocol."""
-    return f"{PROTOCOL_NAMES.get(proto, 'unknown'):<8} {proto}"
+    return f"{PROTOCOL_NAMES.get(proto, 'unknown'):<8} {proto:d}"
 
 
 def state_of(protoinfo: ProtoInfo | None) -> str | None:
-    """Return the name of the state of a connection, which is ``NONE`` if it is unknown."""
+    """Return the name of the state of a connection."""
     if protoinfo is None or protoinfo.state is None:
         return None
-    names, state = STATES[type(protoinfo)], int(protoinfo.state)
+    return state_name(state_names(type(protoinfo)), protoinfo.state)
+
+
+def state_names(cls: type) -> tuple[str, ...]:
+    """Return the names of the states of a class of :attr:`Flow.protoinfo`, by their numbers."""
+    return _STATES[cls]
+
+
+def state_name(names: Sequence[str], state: int) -> str:
+    """Return the name of a state, which is ``NONE`` if the state is unknown."""
     return names[state] if state < len(names) else names[0]
 
 
@@ -138,46 +146,59 @@ def address_text(address: IPAddress) -> str:
     return inet_ntop(AF_INET if address.version == 4 else AF_INET6, address.packed)
 
 
-def add_direction(parts: list[str], tuple_: Tuple, prefix: str = "") -> None:
-    """Add the addresses of a tuple, and the fields of its protocol.
+def direction_text(tuple_: Tuple, prefix: str = "") -> str:
+    """Return the addresses of a tuple and the fields of its protocol.
 
-    :param parts: where to add them.
     :param tuple_: the tuple.
     :param prefix: what precedes the names of the addresses.
     """
-    parts.append(f"{prefix}src={address_text(tuple_.src)} {prefix}dst={address_text(tuple_.dst)}")
+    source, target = address_text(tuple_.src), address_text(tuple_.dst)
+    addresses = f"{prefix}src={source} {prefix}dst={target}"
     if tuple_.proto in PORTED:
-        parts.append(f"sport={tuple_.sport or 0:d} dport={tuple_.dport or 0:d}")
-    elif tuple_.proto == GRE:
-        parts.append(f"srckey={tuple_.sport or 0:#x} dstkey={tuple_.dport or 0:#x}")
-    elif tuple_.proto in (ICMP, ICMPV6):
+        return f"{addresses} sport={tuple_.sport or 0:d} dport={tuple_.dport or 0:d}"
+    if tuple_.proto == GRE:
+        return f"{addresses} srckey={tuple_.sport or 0:#x} dstkey={tuple_.dport or 0:#x}"
+    if tuple_.proto in (ICMP, ICMPV6):
         type_, code, id_ = tuple_.icmp_type or 0, tuple_.icmp_code or 0, tuple_.icmp_id or 0
-        parts.append(f"type={type_:d} code={code:d} id={id_:d}")
+        return f"{addresses} type={type_:d} code={code:d} id={id_:d}"
+    return addresses
 
 
-def _add_counters(parts: list[str], counters: Counters | None) -> None:
-    if counters is not None and counters.packets is not None and counters.bytes is not None:
-        parts.append(f"packets={counters.packets:d} bytes={counters.bytes:d}")
+def _counters_text(counters: Counters | None) -> str:
+    if counters is None or counters.packets is None or counters.bytes is None:
+        return ""
+    return f" packets={counters.packets:d} bytes={counters.bytes:d}"
 
 
-def _add_protection(parts: list[str], status: int) -> None:
-    """Add why the kernel keeps the entry. Only the first reason is printed."""
+def reply_text(status: int) -> str:
+    """Return the mark of an entry without a reply, after a space; empty if there was a reply."""
+    return "" if status & Status.SEEN_REPLY else " [UNREPLIED]"
+
+
+def protection_text(status: int) -> str:
+    """Return why the kernel keeps an entry, after a space. Only one reason is printed."""
     for bit in (Status.HW_OFFLOAD, Status.OFFLOAD, Status.ASSURED):
         if status & bit:
-            parts.append(f"[{bit.name}]")
-            return
+            return f" [{bit.name}]"
+    return ""
 
 
 # -- times -----------------------------------------------------------------------------------------
 
 
-def _add_times(parts: list[str], timestamp: Timestamp, output: OutputOptions) -> None:
-    if timestamp.start is not None:
-        parts.append(f"delta-time={age(timestamp.start, timestamp.stop):d}")
-    if output & OutputOptions.KTIMESTAMP:
-        for name, value in (("start", timestamp.start), ("stop", timestamp.stop)):
+def times_text(start: int | None, stop: int | None, shown: bool) -> str:
+    """Return the age of an entry and its times, each after a space.
+
+    :param start: when the entry was created, in nanoseconds since 1970.
+    :param stop: when it ended.
+    :param shown: whether to return the times themselves.
+    """
+    parts = [] if start is None else [f" delta-time={age(start, stop):d}"]
+    if shown:
+        for name, value in (("start", start), ("stop", stop)):
             if value is not None:
-                parts.append(f"[{name}={_calendar_text(value // NANOSECONDS)}]")
+                parts.append(f" [{name}={_calendar_text(value // NANOSECONDS)}]")
+    return "".join(parts)
 
 
 def age(start: int, stop: int | None) -> int:

@@ -24,11 +24,23 @@ from ...model.tuples import Tuple
 from .events import receive_seconds
 from .expectation_text import flag_names
 from .output_options import OutputOptions
-from .text import ALL_ONES, NANOSECONDS, PORTED, PROTOCOL_NAMES, TCP_STATES, address_text, age, label_names
+from .text import (
+    ALL_ONES,
+    NANOSECONDS,
+    PORTED,
+    PROTOCOL_NAMES,
+    TCP_STATES,
+    address_text,
+    age,
+    label_names,
+)
 
 DECLARATION: Final = '<?xml version="1.0" encoding="utf-8"?>\n'
 
-_LAYER3: Final = {4: '<layer3 protonum="2" protoname="ipv4">', 6: '<layer3 protonum="10" protoname="ipv6">'}
+_LAYER3: Final = {
+    4: '<layer3 protonum="2" protoname="ipv4">',
+    6: '<layer3 protonum="10" protoname="ipv6">',
+}
 
 
 def flow_xml(
