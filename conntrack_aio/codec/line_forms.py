@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from ..model.lazy_fields import WriteLine, unread_classes
+from ..model.lazy_fields import FieldReader, WriteLine, unread_classes
 from .lazy_objects import LazyObject
 
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -33,15 +33,21 @@ def lines_of(objects: Sequence[T_contra], form: LineForm[T_contra]) -> list[str]
     :param objects: the objects, such as a list of :class:`Flow` objects.
     :param form: the form of the lines.
     """
-    return [_written(obj, form) or form.write(obj) for obj in objects]
+    lines: list[str] = []
+    reader: FieldReader | None = None
+    write: WriteLine = _by_fields
+    obj: Any
+    for obj in objects:
+        line = None
+        # Another thread may have read the object, and removed its message, in the meantime.
+        if type(obj) in unread_classes and (message := obj._message) is not None:
+            if obj._reader is not reader:
+                reader = obj._reader
+                write = reader.line_writers[form]
+            line = write(obj, message)
+        lines.append(form.write(obj) if line is None else line)
+    return lines
 
 
-def _written(obj: Any, form: LineForm[Any]) -> str | None:
-    """Return the line of an object, written from its message, if nothing of it was read."""
-    if type(obj) not in unread_classes:
-        return None
-    message = obj._message
-    if message is None:  # another thread has read it
-        return None
-    line: str | None = obj._reader.line_writers[form](obj, message)
-    return line
+def _by_fields(obj: object, message: bytes) -> None:
+    """Leave the line to be written from the fields of the object."""

@@ -12,8 +12,8 @@ from ...model.labels import LabelNames
 from .output_options import OutputOptions
 from .text import flow_text, names_by_bit
 
-_MANY: Final = 64
-"""From this number of flows on, importing and compiling functions is worthwhile."""
+_MANY: Final = 512
+"""The number of flows after which importing and compiling functions is worthwhile."""
 
 
 class Renderer:
@@ -32,6 +32,8 @@ class Renderer:
         """
         self._output = output
         self._names = names_by_bit(labels)
+        self._written = 0
+        """The number of flows that were written as text."""
 
     def flows(self, flows: Sequence[Flow], *, command: str = "-A") -> str:
         """Return the lines of flows.
@@ -121,7 +123,8 @@ class Renderer:
 
     def _texts(self, flows: Sequence[Flow]) -> list[str]:
         """Return the lines of text of flows. Compiled functions write many of them."""
-        if len(flows) < _MANY:
+        self._written += len(flows)
+        if self._written < _MANY:
             return [flow_text(each, self._output, self._names) for each in flows]
         from ...codec.line_forms import lines_of
         from .text_writer import FlowTextForm

@@ -13,7 +13,7 @@ from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final
 
 from ...model.enums import Status
-from ...model.flow import Counters, Flow
+from ...model.flow import Counters, Flow, Timestamp
 from ...model.labels import LabelNames
 from ...model.protocols import DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE
 from ...model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
@@ -91,8 +91,7 @@ def flow_text(flow: Flow, output: OutputOptions, names: Mapping[int, str]) -> st
     if flow.zone is not None:
         parts.append(f" zone={flow.zone:d}")
     if flow.timestamp is not None:
-        shown = bool(output & OutputOptions.KTIMESTAMP)
-        parts.append(times_text(flow.timestamp.start, flow.timestamp.stop, shown))
+        parts.append(_times_text(flow.timestamp, bool(output & OutputOptions.KTIMESTAMP)))
     if flow.helper is not None and flow.helper.name is not None:
         parts.append(f" helper={flow.helper.name}")
     if flow.use is not None:
@@ -186,19 +185,15 @@ def protection_text(status: int) -> str:
 # -- times -----------------------------------------------------------------------------------------
 
 
-def times_text(start: int | None, stop: int | None, shown: bool) -> str:
-    """Return the age of an entry and its times, each after a space.
-
-    :param start: when the entry was created, in nanoseconds since 1970.
-    :param stop: when it ended.
-    :param shown: whether to return the times themselves.
-    """
-    parts = [] if start is None else [f" delta-time={age(start, stop):d}"]
-    if shown:
-        for name, value in (("start", start), ("stop", stop)):
-            if value is not None:
-                parts.append(f" [{name}={_calendar_text(value // NANOSECONDS)}]")
-    return "".join(parts)
+def _times_text(timestamp: Timestamp, shown: bool) -> str:
+    """Return the age of an entry and, if they are shown, its times."""
+    start, stop = timestamp.start, timestamp.stop
+    text = "" if start is None else f" delta-time={age(start, stop):d}"
+    if shown and start is not None:
+        text += f" [start={moment_text(start)}]"
+    if shown and stop is not None:
+        text += f" [stop={moment_text(stop)}]"
+    return text
 
 
 def age(start: int, stop: int | None) -> int:
@@ -211,10 +206,14 @@ def age(start: int, stop: int | None) -> int:
     return end - start // NANOSECONDS & ALL_ONES
 
 
-@lru_cache(1024)
-def _calendar_text(seconds: int) -> str:
+def moment_text(nanoseconds: int) -> str:
     """Return a time in the local time zone, as ``ctime()`` writes it."""
-    return time.ctime(seconds)
+    return _second_text(nanoseconds // NANOSECONDS)
+
+
+@lru_cache(4096)
+def _second_text(second: int) -> str:
+    return time.ctime(second)
 
 
 # -- labels ----------------------------------------------------------------------------------------

@@ -27,16 +27,17 @@ from ...model.protocols import GRE, ICMP, ICMPV6
 from .output_options import OutputOptions
 from .text import (
     PORTED,
+    age,
     family_name,
     flow_text,
     labels_text,
+    moment_text,
     protection_text,
     protocol_text,
     reply_text,
     state_name,
     state_names,
     state_of,
-    times_text,
 )
 
 _TEXTS: Final = 1 << 10
@@ -47,7 +48,7 @@ _ICMP: Final = frozenset({ICMP, ICMPV6})
 _WITH_FIELDS: Final = PORTED | {GRE} | _ICMP
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class FlowTextForm:
     """The form of lines of :func:`flow_text`."""
 
@@ -101,9 +102,7 @@ class _FlowWriter:
             line.add(self._looked_up(_protections, values["status"]))
         for name in ("mark", "secctx", "zone"):
             self._add_value(line, name, values.get(name))
-        times = values_in(values.get("timestamp"))
-        if times:
-            line.add(self._times(times))
+        line.extend(self._times(values_in(values.get("timestamp"))))
         self._add_value(line, "helper", values_in(values.get("helper")).get("name"))
         self._add_value(line, "use", values.get("use"))
         if output & OutputOptions.ID:
@@ -153,12 +152,18 @@ class _FlowWriter:
         packets, bytes_ = self._raw(values["packets"]), self._raw(values["bytes"])
         return Line(" packets=", packets, " bytes=", bytes_)
 
-    def _times(self, values: Values) -> Expression:
+    def _times(self, values: Values) -> Line:
+        line = Line()
         start, stop = (
             self._raw(values[name]) if name in values else None for name in ("start", "stop")
         )
-        shown = bool(self._form.output & OutputOptions.KTIMESTAMP)
-        return self._builder.call(times_text, start, stop, shown)
+        if start is not None:
+            line.add(" delta-time=", self._builder.call(age, start, stop))
+        if self._form.output & OutputOptions.KTIMESTAMP:
+            for name, value in (("start", start), ("stop", stop)):
+                if value is not None:
+                    line.add(f" [{name}=", self._builder.call(moment_text, value), "]")
+        return line
 
     def _add_value(self, line: Line, name: str, found: Found | None) -> None:
         """Add a value with its name, if it is present."""
