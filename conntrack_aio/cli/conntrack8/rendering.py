@@ -12,7 +12,7 @@ from ...model.labels import LabelNames
 from .output_options import OutputOptions
 from .text import flow_text, names_by_bit
 
-_MANY: Final = 512
+_MANY: Final = 256
 """The number of flows after which importing and compiling functions is worthwhile."""
 
 
