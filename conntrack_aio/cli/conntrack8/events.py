@@ -72,7 +72,7 @@ def _program_name(port_id: int) -> str | None:
 def _socket_inode(port_id: int) -> str | None:
     """Return the inode of the netfilter socket with a port id."""
     try:
-        with open(f"{_PROC}/net/netlink", encoding="ascii") as table:
+        with open(f"{_PROC}/thread-self/net/netlink", encoding="ascii") as table:
             rows = [line.split() for line in table][1:]
     except OSError:
         return None

@@ -104,7 +104,7 @@ class Renderer:
     def header(self, root: str = "conntrack") -> str:
         """Return what precedes the first line.
 
-        conntrack(8) prints it only if there is a line, and not for the flows that it has deleted.
+        conntrack(8) prints it only if there is a line, and never for the flows that it deletes.
 
         :param root: the root element of XML: ``conntrack`` or ``expect``.
         """
@@ -115,7 +115,9 @@ class Renderer:
         return f"{DECLARATION}<{root}>\n"
 
     def footer(self, root: str = "conntrack") -> str:
-        """Return what follows the last line, if :meth:`header` was printed.
+        """Return what follows the last line.
+
+        conntrack(8) prints it if :meth:`header` was printed, but not after a single look-up.
 
         :param root: the root element of XML: ``conntrack`` or ``expect``.
         """

@@ -4,8 +4,9 @@ The options of conntrack(8) alone do not restore the table. So this module adds 
 are needed, all of which conntrack(8) 1.4.7 accepts as well:
 
 - ``-m`` with the mark, unless it is 0 in a new entry.
-- ``--label-add`` with the names of the labels. conntrack(8) has no option for a label without a
-  name, so that such a label is lost.
+- ``--label-add`` with the names of the labels. There is no option for a label without a name, so
+  that such a label is lost. conntrack(8) 1.4.7 restores a file with this option, but crashes at
+  the end if the file has several lines.
 - The port of ``--src-nat`` and ``--dst-nat`` of TCP and UDP, if the translation changes it. Without
   it, an entry with both translations would be restored with its original ports. If only the port is
   translated, conntrack(8) would write an entry without a translation. For other protocols, it

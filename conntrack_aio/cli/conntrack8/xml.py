@@ -71,7 +71,8 @@ def flow_xml(
     parts.append("</meta>")
     if flow.helper is not None and flow.helper.name is not None:
         parts.append(f"<helper>{_escaped(flow.helper.name)}</helper>")
-    parts.append(_when(event, output))
+    if event is not None and output & OutputOptions.TIMESTAMP:
+        parts.append(_when(event))
     parts.append("</flow>")
     return "".join(parts)
 
@@ -134,7 +135,8 @@ def expectation_xml(
         parts.append(f"<helper-name>{_escaped(expectation.helper)}</helper-name>")
     parts.append(_element("timeout", expectation.timeout))
     parts.append(_element("class", expectation.expect_class))
-    parts.append(_when(event, output))
+    if output & OutputOptions.TIMESTAMP:  # unlike that of flows, also in a listing
+        parts.append(_when(event))
     parts += [f"<{name.lower()}/>" for name in flag_names(expectation)]
     parts.append("</meta></flow>")
     return "".join(parts)
@@ -176,10 +178,11 @@ def _counters(counters: Counters | None) -> str:
     return f"<counters>{_element('packets', packets)}{_element('bytes', bytes_)}</counters>"
 
 
-def _when(event: Event | None, output: OutputOptions) -> str:
-    """Return the local time at which an event was received. A week begins with day 1, Sunday."""
-    if event is None or not output & OutputOptions.TIMESTAMP:
-        return ""
+def _when(event: Event | None) -> str:
+    """Return the local time at which an event was received; without an event, that of now.
+
+    A week begins with day 1, Sunday.
+    """
     local = time.localtime(receive_seconds(event)[0])
     numbers = {
         "hour": local.tm_hour,
