@@ -43,7 +43,7 @@ def lines_of(objects: Sequence[T_contra], form: LineForm[T_contra]) -> list[str]
         if type(obj) in unread_classes and (message := obj._message) is not None:
             if obj._reader is not reader:
                 reader = obj._reader
-                write = reader.line_writers[form]
+                write = obj._reader.line_writers[form]
             line = write(obj, message)
         lines.append(form.write(obj) if line is None else line)
     return lines

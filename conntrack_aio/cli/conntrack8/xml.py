@@ -184,16 +184,16 @@ def _when(event: Event | None) -> str:
     A week begins with day 1, Sunday.
     """
     local = time.localtime(receive_seconds(event)[0])
-    numbers = {
-        "hour": local.tm_hour,
-        "min": local.tm_min,
-        "sec": local.tm_sec,
-        "wday": (local.tm_wday + 1) % 7 + 1,
-        "day": local.tm_mday,
-        "month": local.tm_mon,
-        "year": local.tm_year,
+    texts = {
+        "hour": f"{local.tm_hour}",
+        "min": f"{local.tm_min:02}",
+        "sec": f"{local.tm_sec:02}",
+        "wday": f"{(local.tm_wday + 1) % 7 + 1}",
+        "day": f"{local.tm_mday}",
+        "month": f"{local.tm_mon}",
+        "year": f"{local.tm_year}",
     }
-    inside = "".join([_element(name, number) for name, number in numbers.items()])
+    inside = "".join([f"<{name}>{text}</{name}>" for name, text in texts.items()])
     return f"<when>{inside}</when>"
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from support.attribute_encoding import with_values
@@ -367,3 +370,20 @@ def test_an_event_without_a_time_has_that_of_now() -> None:
 def test_a_program_that_is_gone() -> None:
     shown = Renderer(TEXT, NAMES).events([event(EventType.NEW, port_id=4_294_967_295)])
     assert shown.endswith(" mark=0 [USERSPACE] portid=4294967295\n")
+
+
+def test_a_program_that_has_its_socket_open() -> None:
+    name = Path("/proc/self/comm").read_text().removesuffix("\n")
+    with ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12))
+            for _ in range(2)
+        ]
+        for each in sockets:  # the kernel names the first one after the process
+            each.bind((0, 0))
+        ports = [each.getsockname()[0] for each in sockets]
+        events = [event(EventType.NEW, port_id=port) for port in ports]
+        shown = Renderer(TEXT, NAMES).events(events)
+    assert [line.partition(" mark=0")[2] for line in shown.splitlines()] == [
+        f" [USERSPACE] portid={port} progname={name}" for port in ports
+    ]
