@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -42,15 +42,20 @@ def time_text(event: Event | None) -> str:
     return f"[{seconds}.{microseconds:06}]\t"
 
 
-def program_text(event: Event) -> str:
-    """Return the program that caused an event, after a space; empty if none did.
+def program_texts(events: Iterable[Event]) -> dict[int, str]:
+    """Return the programs that caused events, each after a space, by their port ids.
 
-    The name is missing if the program has closed its socket.
+    The text is empty for events that no program caused. The name is missing if the program has
+    closed its socket.
     """
-    if not event.port_id:
+    return {port_id: _program_text(port_id) for port_id in {event.port_id for event in events}}
+
+
+def _program_text(port_id: int) -> str:
+    if not port_id:
         return ""
-    name = _program_name(event.port_id)
-    return f" [USERSPACE] portid={event.port_id:d}" + ("" if name is None else f" progname={name}")
+    name = _program_name(port_id)
+    return f" [USERSPACE] portid={port_id:d}" + ("" if name is None else f" progname={name}")
 
 
 def _program_name(port_id: int) -> str | None:

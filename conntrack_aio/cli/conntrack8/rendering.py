@@ -54,9 +54,9 @@ class Renderer:
 
     def events(self, events: Sequence[FlowEvent]) -> str:
         """Return the lines of events of flows."""
-        from .events import command_of, program_text, type_text
+        from .events import command_of, program_texts, type_text
 
-        programs = [program_text(each) for each in events]
+        programs = program_texts(events)
         if self._output & OutputOptions.XML:
             from .xml import flow_xml
 
@@ -71,7 +71,9 @@ class Renderer:
                 f"{self._time(event)}{type_text(event)}{text}"
                 for event, text in zip(events, texts, strict=True)
             ]
-        return _joined([*map(str.__add__, lines, programs)])
+        return _joined(
+            [f"{line}{programs[each.port_id]}" for each, line in zip(events, lines, strict=True)]
+        )
 
     def expectations(self, expectations: Sequence[Expectation]) -> str:
         """Return the lines of expectations."""

@@ -1,4 +1,4 @@
-"""Write flows and events as the lines of text that conntrack(8) prints.
+"""Write flows as the lines of text that conntrack(8) prints.
 
 A line has the attributes of the kernel's message, in a fixed order. An absent attribute is left
 out, with one exception: ports, keys and ICMP fields are printed as 0.
@@ -53,8 +53,9 @@ _STATES: Final[Mapping[type, tuple[str, ...]]] = {
 PORTED: Final = frozenset({TCP, UDP, UDPLITE, SCTP, DCCP})
 """The protocols with ports."""
 NANOSECONDS: Final = 1_000_000_000
-_ALL_LABELS: Final = (1 << 128) - 1
 ALL_ONES: Final = (1 << 64) - 1
+"""The largest number of seconds or nanoseconds that conntrack(8) prints."""
+_ALL_LABELS: Final = (1 << 128) - 1
 
 
 def flow_text(flow: Flow, output: OutputOptions, names: Mapping[int, str]) -> str:

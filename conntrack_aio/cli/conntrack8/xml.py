@@ -5,8 +5,8 @@ The elements and their order are those of conntrack(8), and so are these peculia
 - ICMP types, codes and ids are left out.
 - The states of SCTP and DCCP have the names of the TCP states with the same numbers.
 
-Unlike conntrack(8), characters with a meaning in XML are escaped in the names of helpers and labels
-and in security contexts, so that the result is always XML.
+Unlike conntrack(8), this module escapes the characters ``&``, ``<`` and ``>`` in the names of
+helpers and labels and in security contexts. There, the output of conntrack(8) is not XML.
 """
 
 from __future__ import annotations
