@@ -31,9 +31,7 @@ class Translated(NamedTuple):
 
     def __str__(self) -> str:
         proto = protocol_name(self.flow.orig.proto, "proto-")
-        kind, toward = (
-            ("source", "to") if self.nat == "src" else ("destination", "from")
-        )
+        kind, toward = ("source", "to") if self.nat == "src" else ("destination", "from")
         zone = _zone_text(self.flow)
         return (
             f"{self.inside} is behind {self.public} ({proto}, {kind} NAT) "
