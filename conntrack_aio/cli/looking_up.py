@@ -9,6 +9,7 @@ from ..errors import EncodeError, NotFound
 from ..filters.match import Match
 from ..model.flow import Flow
 from ..model.tuples import Tuple
+from .aligned import printable
 from .failures import CommandError
 
 _SHOWN_ZONES: Final = 10
@@ -51,7 +52,7 @@ async def look_up(
         found = "reply" if direction == "orig" else "orig"
         raise CommandError(
             f"no entry has the {direction} tuple {each} in zone {zone or 0}; "
-            f"it is the {found} tuple of: {flow}"
+            f"it is the {found} tuple of: {printable(str(flow))}"
         )
     raise await no_entry(conn, tuples, zone)
 

@@ -63,7 +63,7 @@ class Parser(argparse.ArgumentParser):
             self.epilog = f"{_columns_epilog()}\n\n{self.epilog}"
         return super().format_help()
 
-    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Parse arguments. A value that begins with a dash is first joined to its option."""
         given = list(sys.argv[1:] if args is None else args)
         joined: list[str] = []

@@ -21,6 +21,7 @@ from .aligned import AlignedRows, printable
 from .arrow_files import import_extra
 from .failures import CommandError
 from .output import write_line
+from .progress import dump_progress
 from .running import run_async
 
 _LOCKED_DOWN: Final = {
@@ -81,7 +82,8 @@ def _try(query: _Query, names: tuple[str, ...], options: argparse.Namespace) -> 
 
 async def _dump(options: argparse.Namespace, names: tuple[str, ...]) -> ArrowTable:
     async with connect(netns=options.netns) as conn:
-        return await conn.arrow(options.match, *names, addresses="text")
+        with await dump_progress(conn, options.match, quiet=options.quiet):
+            return await conn.arrow(options.match, *names, addresses="text")
 
 
 class _Query:

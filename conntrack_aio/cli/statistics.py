@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 from collections.abc import Sequence
+from typing import cast
 
 import attrs
 
@@ -80,11 +81,10 @@ def _table_texts() -> dict[str, str]:
     }
 
 
-def _counters(statistics: attrs.AttrsInstance) -> Counters:
+def _counters(statistics: TableStatistics | CPUStatistics | ExpectCPUStatistics) -> Counters:
     """Return the numbers of an object of statistics that are present."""
-    numbers = {
-        field.name: getattr(statistics, field.name) for field in attrs.fields(type(statistics))
-    }
+    fields = attrs.fields(cast("type[attrs.AttrsInstance]", type(statistics)))
+    numbers = {field.name: getattr(statistics, field.name) for field in fields}
     return {name: number for name, number in numbers.items() if isinstance(number, int)}
 
 

@@ -59,10 +59,11 @@ def _run(options: argparse.Namespace) -> None:
 
 
 async def _get(options: argparse.Namespace) -> None:
+    from ...codec.json_lines import to_json
     from ...connecting import connect
+    from ..aligned import printable
     from ..looking_up import look_up
-    from ..output import write_lines
-    from ..render import renderer
+    from ..output import write_line
 
     async with connect(netns=options.netns) as conn:
         flow = await look_up(
@@ -72,4 +73,4 @@ async def _get(options: argparse.Namespace) -> None:
             direction=options.direction,
             packet=options.packet,
         )
-        write_lines(renderer(json=options.json)([flow]))
+        write_line(to_json(flow) if options.json else printable(str(flow)))

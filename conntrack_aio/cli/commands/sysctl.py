@@ -43,10 +43,11 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> None:
     from ..settings import parse_settings
 
+    parser: argparse.ArgumentParser = options.parser
     try:
         names, changes = parse_settings(options.settings)
     except ValueError as error:
-        options.parser.error(f"argument NAME: {error}")
+        parser.error(f"argument NAME: {error}")
     run_async(partial(_sysctl, options, names, changes))
 
 
