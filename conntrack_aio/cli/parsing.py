@@ -10,9 +10,10 @@ from typing import Any, Final
 from .arguments import parse_netns
 
 _MATCH_HELP: Final = (
-    "select flows by a match, such as: proto tcp and orig.dst in 10.0.0.0/8 "
-    "(one argument or several; default: all flows)"
+    "select flows by a match, such as: proto tcp and orig.dst in 10.0.0.0/8 (one argument or "
+    "several{default})"
 )
+_JSON_HELP: Final = "print JSON Lines instead of text"
 _QUOTING: Final = """\
 The shell interprets braces, parentheses, < and >. Quote a MATCH that contains
 any of them: 'proto tcp and orig.dport in {80, 443}' or 'orig.dport >= 1024'."""
@@ -50,6 +51,8 @@ class Parser(argparse.ArgumentParser):
         """Whether the option ``match`` is the text of a match."""
         self.explains_match = False
         """Whether the help ends with the fields of matches."""
+        self.subcommands: dict[str, Parser] = {}
+        """The parsers of its subcommands by their names."""
 
     def format_help(self) -> str:
         if self.explains_match:
@@ -71,10 +74,16 @@ def _match_epilog() -> str:
 class Commands:
     """The subcommands of a parser, and the options that they share."""
 
-    def __init__(self, parser: Parser) -> None:
+    def __init__(self, parser: Parser, dest: str = "command") -> None:
+        """Create an empty list of subcommands.
+
+        :param parser: the parser that gets the subcommands.
+        :param dest: the option that has the name of the subcommand.
+        """
+        self._parser = parser
         self._subparsers = parser.add_subparsers(
             title="commands",
-            dest="command",
+            dest=dest,
             required=True,
             metavar="COMMAND",
             parser_class=Parser,
@@ -89,7 +98,18 @@ class Commands:
         )
         self.json = Parser(add_help=False)
         self.json.add_argument(
-            "--json", action="store_true", help="print JSON Lines instead of text"
+            "--json", action="store_true", help=_JSON_HELP
+        )
+        self.changes = Parser(add_help=False)
+        self.changes.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="print the flows that would be affected, and change nothing",
+        )
+        self.changes.add_argument(
+            "--yes",
+            action="store_true",
+            help="do not ask; without a terminal, the command never asks",
         )
         self.quiet = Parser(add_help=False)
         self.quiet.add_argument(
@@ -125,16 +145,41 @@ class Commands:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.set_defaults(run=run, parser=command)
+        self._parser.subcommands[name] = command
         return command
 
+    def add_group(self, name: str, *, help: str, description: str) -> Commands:
+        """Add a subcommand that has subcommands of its own, and return these, of which none exist.
+
+        The options of each have its name as ``verb``.
+        """
+        group = self._subparsers.add_parser(
+            name,
+            help=help,
+            description=textwrap.fill(description, width=78),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self._parser.subcommands[name] = group
+        return Commands(group, "verb")
+
     def add_matching(
-        self, name: str, run: Run, *parents: Parser, help: str, description: str
+        self,
+        name: str,
+        run: Run,
+        *parents: Parser,
+        help: str,
+        description: str,
+        default: str = "all flows",
     ) -> Parser:
         """Add a subcommand that accepts a network namespace and a match.
 
-        Its options have the match as ``match``: a :class:`Match`, or ``None`` for all flows.
+        Its options have the match as ``match``: a :class:`Match`, or ``None`` without one.
+
+        :param default: what the help says that is selected without a match; empty if a match is
+            required, which the subcommand checks itself.
         """
         command = self.add(name, run, self.netns, *parents, help=help, description=description)
         command.parses_match = command.explains_match = True
-        command.add_argument("match", nargs="*", metavar="MATCH", help=_MATCH_HELP)
+        text = _MATCH_HELP.format(default=f"; default: {default}" if default else "")
+        command.add_argument("match", nargs="*", metavar="MATCH", help=text)
         return command

@@ -1,0 +1,111 @@
+"""``delete``: delete the flows that match, or the entry of one tuple."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..parsing import Commands
+from ..running import run_async
+
+if TYPE_CHECKING:
+    from ...connection import Connection
+
+_EVERY_FLOW = "argument MATCH: it selects every flow; `flush --all` deletes every flow"
+
+
+def add(commands: Commands) -> None:
+    """Add the subcommand."""
+    command = commands.add_matching(
+        "delete",
+        _run,
+        commands.json,
+        commands.quiet,
+        commands.changes,
+        help="delete the flows that match",
+        description="Delete the flows that match, and print them as they were, one per line. Each "
+        "flow is deleted just after it was read, by its tuple, zone and id, and if it has one, "
+        "its start time. At a terminal, ask before more than 200 flows are deleted.",
+        default="",
+    )
+    command.add_argument(
+        "--tuple",
+        metavar="TUPLE",
+        help="instead of a match: delete the one entry with this tuple, in either direction, such "
+        "as: 'tcp 10.0.0.1:1000 10.1.0.1:80'; fail if there is none",
+    )
+
+
+def _run(options: argparse.Namespace) -> int | None:
+    error = options.parser.error
+    if options.tuple is not None:
+        if options.match is not None:
+            error("argument --tuple: not allowed with a MATCH")
+        return run_async(partial(_delete_one, options))
+    if options.match is None:
+        error("a MATCH is required; `flush --all` deletes every flow")
+    if options.match.always:
+        error(_EVERY_FLOW)
+    return run_async(partial(_delete, options))
+
+
+async def _delete(options: argparse.Namespace) -> int | None:
+    from ...connecting import connect
+    from ...model.flow import Flow
+    from ..bulk_changes import (
+        FlowPrinter,
+        Tally,
+        ask_about_matching,
+        change_matching,
+        print_matching,
+    )
+    from ..ending_connections import has_open_tcp
+
+    match = options.match
+    async with connect(netns=options.netns) as conn:
+        if options.dry_run:
+            await print_matching(conn, match, options, "deleted")
+            return None
+        await ask_about_matching(conn, match, options, "delete", "deleted")
+        printer, tally = FlowPrinter(json=options.json), Tally("deleted")
+        open_tcp = False
+
+        def on_done(flows: list[Flow]) -> None:
+            nonlocal open_tcp
+            open_tcp = open_tcp or has_open_tcp(flows)
+            printer.write(flows)
+
+        await change_matching(conn, match, conn.delete_many, tally, on_done)
+        await _report(conn, options, str(tally), open_tcp)
+    return 1 if tally.failed else None
+
+
+async def _delete_one(options: argparse.Namespace) -> None:
+    from ...connecting import connect
+    from ..bulk_changes import FlowPrinter
+    from ..ending_connections import has_open_tcp
+    from ..tuple_arguments import parse_tuple
+
+    tuple_ = parse_tuple(options.parser, [options.tuple])
+    async with connect(netns=options.netns) as conn:
+        flow = await conn.get(tuple_)
+        if not options.dry_run:
+            await conn.delete(flow)
+        FlowPrinter(json=options.json).write([flow])
+        done = "1 flow would be deleted" if options.dry_run else "1 flow deleted"
+        await _report(conn, options, done, not options.dry_run and has_open_tcp([flow]))
+
+
+async def _report(
+    conn: Connection, options: argparse.Namespace, summary: str, open_tcp: bool
+) -> None:
+    """Report the summary, and what ends TCP connections, unless the options say ``--quiet``."""
+    if options.quiet:
+        return
+    from ..ending_connections import report_open_tcp
+    from ..output import report
+
+    report(summary)
+    if open_tcp:
+        await report_open_tcp(conn)
