@@ -11,7 +11,7 @@ import anyio
 
 from ..bulk.outcomes import BulkOperation, Outcome
 from ..connection import Connection
-from ..errors import ConntrackError, NotFound
+from ..errors import ConntrackError, KernelError, NotFound
 from ..model.flow import Flow
 from ..streams.dump import Dump
 from .confirmation import MOST_UNASKED, confirm, is_person_asked
@@ -75,7 +75,9 @@ class Tally:
                 self.ended += 1
             else:
                 self.failed += 1
-                report(error)
+                # An error of the kernel names the request, and so the flow.
+                named = isinstance(error, KernelError)
+                report(error if named else f"{outcome.item.orig}: {error}")
         self.done += len(done)
         return done
 
@@ -107,6 +109,16 @@ async def print_matching(
         async for flows in dump.batches():
             write_lines(render(flows))
             number += len(flows)
+    _report_dry_run(number, options, participle)
+
+
+def print_one(flow: Flow, options: argparse.Namespace, participle: str) -> None:
+    """Print the one flow that would be changed; see :func:`print_matching`."""
+    write_lines(renderer(json=options.json)([flow]))
+    _report_dry_run(1, options, participle)
+
+
+def _report_dry_run(number: int, options: argparse.Namespace, participle: str) -> None:
     if not options.quiet:
         flush_output()  # the flows precede the report where both go to one terminal
         report(f"{count_of(number)} would be {participle}")

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, Final
 
-from .arguments import parse_netns
+from .arguments import parse_netns, parse_tuple_text
 
 _MATCH_HELP: Final = (
     "select flows by a match, such as: proto tcp and orig.dst in 10.0.0.0/8 (one argument or "
@@ -104,7 +104,7 @@ class Commands:
         self.changes.add_argument(
             "--dry-run",
             action="store_true",
-            help="print the flows that would be affected, and change nothing",
+            help="print what would be affected, and change nothing",
         )
         self.changes.add_argument(
             "--yes",
@@ -163,23 +163,52 @@ class Commands:
         return Commands(group, "verb")
 
     def add_matching(
-        self,
-        name: str,
-        run: Run,
-        *parents: Parser,
-        help: str,
-        description: str,
-        default: str = "all flows",
+        self, name: str, run: Run, *parents: Parser, help: str, description: str
     ) -> Parser:
         """Add a subcommand that accepts a network namespace and a match.
 
-        Its options have the match as ``match``: a :class:`Match`, or ``None`` without one.
-
-        :param default: what the help says that is selected without a match; empty if a match is
-            required, which the subcommand checks itself.
+        Its options have the match as ``match``: a :class:`Match`, or ``None`` for all flows.
         """
         command = self.add(name, run, self.netns, *parents, help=help, description=description)
-        command.parses_match = command.explains_match = True
-        text = _MATCH_HELP.format(default=f"; default: {default}" if default else "")
-        command.add_argument("match", nargs="*", metavar="MATCH", help=text)
+        _add_match(command, "; default: all flows")
         return command
+
+    def add_changing(self, name: str, run: Run, *, help: str, description: str) -> Parser:
+        """Add a subcommand that changes the flows that match, or the one entry of a tuple.
+
+        Its options have the match as ``match`` and the tuple as ``tuple``. It needs exactly one of
+        them, which :func:`require_match_or_tuple` checks.
+        """
+        parents = (self.netns, self.json, self.quiet, self.changes)
+        command = self.add(name, run, *parents, help=help, description=description)
+        _add_match(command, "")
+        command.add_argument(
+            "--tuple",
+            type=parse_tuple_text,
+            metavar="TUPLE",
+            help="instead of a match: the one entry with this tuple, in either direction, such as "
+            "'tcp 10.0.0.1:1000 10.1.0.1:80'; it is an error if there is none",
+        )
+        return command
+
+
+def _add_match(command: Parser, default: str) -> None:
+    """Add the argument ``MATCH``.
+
+    :param default: what the help says about the default.
+    """
+    command.parses_match = command.explains_match = True
+    text = _MATCH_HELP.format(default=default)
+    command.add_argument("match", nargs="*", metavar="MATCH", help=text)
+
+
+def require_match_or_tuple(options: argparse.Namespace, every_flow: str) -> None:
+    """Check that the options have a match or a tuple, and not both. Otherwise exit with an error.
+
+    :param options: the options of a subcommand of :meth:`Commands.add_changing`.
+    :param every_flow: says how to select every flow.
+    """
+    if options.match is None and options.tuple is None:
+        options.parser.error(f"a MATCH or --tuple is required; {every_flow}")
+    if options.match is not None and options.tuple is not None:
+        options.parser.error("argument --tuple: not allowed with a MATCH")

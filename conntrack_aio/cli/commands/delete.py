@@ -6,47 +6,33 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..parsing import Commands
+from ..parsing import Commands, require_match_or_tuple
 from ..running import run_async
 
 if TYPE_CHECKING:
     from ...connection import Connection
 
-_EVERY_FLOW = "argument MATCH: it selects every flow; `flush --all` deletes every flow"
-
 
 def add(commands: Commands) -> None:
     """Add the subcommand."""
-    command = commands.add_matching(
+    commands.add_changing(
         "delete",
         _run,
-        commands.json,
-        commands.quiet,
-        commands.changes,
         help="delete the flows that match",
         description="Delete the flows that match, and print them as they were, one per line. Each "
-        "flow is deleted just after it was read, by its tuple, zone and id, and if it has one, "
-        "its start time. At a terminal, ask before more than 200 flows are deleted.",
-        default="",
-    )
-    command.add_argument(
-        "--tuple",
-        metavar="TUPLE",
-        help="instead of a match: delete the one entry with this tuple, in either direction, such "
-        "as: 'tcp 10.0.0.1:1000 10.1.0.1:80'; fail if there is none",
+        "flow is deleted just after it was read, by its tuple, zone and id and, if it has one, its "
+        "start time. At a terminal, ask before more than 200 flows are deleted.",
     )
 
 
 def _run(options: argparse.Namespace) -> int | None:
-    error = options.parser.error
+    require_match_or_tuple(options, "`flush --all` deletes every flow")
     if options.tuple is not None:
-        if options.match is not None:
-            error("argument --tuple: not allowed with a MATCH")
         return run_async(partial(_delete_one, options))
-    if options.match is None:
-        error("a MATCH is required; `flush --all` deletes every flow")
     if options.match.always:
-        error(_EVERY_FLOW)
+        options.parser.error(
+            "argument MATCH: it selects every flow; `flush --all` deletes every flow"
+        )
     return run_async(partial(_delete, options))
 
 
@@ -83,18 +69,17 @@ async def _delete(options: argparse.Namespace) -> int | None:
 
 async def _delete_one(options: argparse.Namespace) -> None:
     from ...connecting import connect
-    from ..bulk_changes import FlowPrinter
+    from ..bulk_changes import FlowPrinter, print_one
     from ..ending_connections import has_open_tcp
-    from ..tuple_arguments import parse_tuple
 
-    tuple_ = parse_tuple(options.parser, [options.tuple])
     async with connect(netns=options.netns) as conn:
-        flow = await conn.get(tuple_)
-        if not options.dry_run:
-            await conn.delete(flow)
+        flow = await conn.get(options.tuple)
+        if options.dry_run:
+            print_one(flow, options, "deleted")
+            return
+        await conn.delete(flow)
         FlowPrinter(json=options.json).write([flow])
-        done = "1 flow would be deleted" if options.dry_run else "1 flow deleted"
-        await _report(conn, options, done, not options.dry_run and has_open_tcp([flow]))
+        await _report(conn, options, "1 flow deleted", has_open_tcp([flow]))
 
 
 async def _report(
