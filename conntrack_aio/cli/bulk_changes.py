@@ -15,16 +15,12 @@ from ..errors import ConntrackError, KernelError, NotFound
 from ..model.flow import Flow
 from ..streams.dump import Dump
 from .confirmation import MOST_UNASKED, confirm, is_person_asked
-from .output import ReaderGone, flush_output, report, report_after_interrupt, write_lines
+from .output import ReaderGone, report, report_after_interrupt, write_lines
 from .render import Render, renderer
+from .summaries import count_of, report_summary
 
 if TYPE_CHECKING:
     from ..filters.match import Match
-
-
-def count_of(number: int, noun: str = "flow") -> str:
-    """Return ``1 flow`` or ``2 flows``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 class FlowPrinter:
@@ -85,7 +81,7 @@ class Tally:
         return bool(self.done or self.ended or self.failed)
 
     def __str__(self) -> str:
-        parts = [f"{count_of(self.done)} {self._participle}"]
+        parts = [f"{count_of(self.done, 'flow')} {self._participle}"]
         if self.ended:
             parts.append(f"{self.ended} ended before")
         if self.failed:
@@ -109,19 +105,13 @@ async def print_matching(
         async for flows in dump.batches():
             write_lines(render(flows))
             number += len(flows)
-    _report_dry_run(number, options, participle)
+    report_summary(options, f"{count_of(number, 'flow')} would be {participle}")
 
 
 def print_one(flow: Flow, options: argparse.Namespace, participle: str) -> None:
     """Print the one flow that would be changed; see :func:`print_matching`."""
     write_lines(renderer(json=options.json)([flow]))
-    _report_dry_run(1, options, participle)
-
-
-def _report_dry_run(number: int, options: argparse.Namespace, participle: str) -> None:
-    if not options.quiet:
-        flush_output()  # the flows precede the report where both go to one terminal
-        report(f"{count_of(number)} would be {participle}")
+    report_summary(options, f"1 flow would be {participle}")
 
 
 async def ask_about_matching(
@@ -137,7 +127,7 @@ async def ask_about_matching(
     :raises CommandError: when the person declines.
     """
     if is_person_asked(options) and (number := await conn.count(match)) > MOST_UNASKED:
-        confirm(f"{verb} {count_of(number)}", f"nothing was {participle}")
+        confirm(f"{verb} {count_of(number, 'flow')}", f"nothing was {participle}")
 
 
 async def change_matching(

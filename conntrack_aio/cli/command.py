@@ -12,7 +12,21 @@ from .arguments import parse_match
 from .failures import guarded
 from .parsing import Commands, Parser, Run
 
-COMMANDS: Final = ("list", "events", "count", "delete", "update", "create", "flush", "explain", "sql", "demo")
+COMMANDS: Final = (
+    "list",
+    "events",
+    "count",
+    "delete",
+    "update",
+    "create",
+    "flush",
+    "expect",
+    "timeouts",
+    "helpers",
+    "explain",
+    "sql",
+    "demo",
+)
 """The subcommands in the order of the help. Each is a module of :mod:`.commands`."""
 
 _EPILOG: Final = """\

@@ -44,3 +44,15 @@ def confirm(question: str, otherwise: str) -> None:
         sys.stderr.write("\n")  # the end of input left the cursor after the question
     if answer.strip().lower() not in ("y", "yes"):
         raise CommandError(otherwise)
+
+
+def confirm_many(options: argparse.Namespace, count: int, question: str, otherwise: str) -> None:
+    """Ask the person at the terminal, if there is one, before more than a few are changed.
+
+    :param options: the options of the subcommand: ``yes``.
+    :param count: how many are changed.
+
+    The question and ``otherwise`` are those of :func:`confirm`, which also has the errors.
+    """
+    if count > MOST_UNASKED and is_person_asked(options):
+        confirm(question, otherwise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .value_arguments import json_object, parse_hex, parse_protoinfo, parse_tcp_state
@@ -12,9 +13,11 @@ if TYPE_CHECKING:
     from ..model.protoinfo import ProtoInfo
 
 
-def add_state_options(group: argparse._ArgumentGroup) -> None:
-    """Add the options for the state of protocols, helpers, sequence numbers and SYNPROXY."""
-    add = group.add_argument
+def add_state_options(add: Callable[..., object]) -> None:
+    """Add the options for the state of protocols, helpers, sequence numbers and SYNPROXY.
+
+    :param add: adds an option: ``add_argument`` of a parser or of a group of its options.
+    """
     add("--helper-info", type=parse_hex, metavar="HEX", help="set the private data of the helper")
     add("--state", type=parse_tcp_state, metavar="STATE", help="set the state of TCP")
     add(

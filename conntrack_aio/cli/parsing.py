@@ -97,9 +97,7 @@ class Commands:
             "a path with a slash",
         )
         self.json = Parser(add_help=False)
-        self.json.add_argument(
-            "--json", action="store_true", help=_JSON_HELP
-        )
+        self.json.add_argument("--json", action="store_true", help=_JSON_HELP)
         self.changes = Parser(add_help=False)
         self.changes.add_argument(
             "--dry-run",

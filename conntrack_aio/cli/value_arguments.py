@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import socket
 from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from ..suggestions import suggestion
 
 if TYPE_CHECKING:
+    from ..codec.json_values import JSON
     from ..model.enums import ExpectFlags, Status, TCPState
     from ..model.nat import NATRange
     from ..model.protoinfo import ProtoInfo
@@ -68,6 +70,25 @@ def parse_masked_mark(value: str) -> MaskedMark:
     if found.mask is not None and found.value & ~found.mask:
         raise argparse.ArgumentTypeError(f"invalid mark {value!r}; it has bits beside its mask")
     return found
+
+
+def parse_family(value: str) -> int:
+    """Return an address family by its name: ``ipv4`` or ``ipv6``."""
+    families = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
+    if value.lower() not in families:
+        raise argparse.ArgumentTypeError(unknown_name("family", value, families))
+    return int(families[value.lower()])
+
+
+def parse_protocol(value: str) -> int:
+    """Return a protocol by its name or its number."""
+    from ..errors import EncodeError
+    from ..model.tuples import proto_number
+
+    try:
+        return proto_number(int(value) if value.isdecimal() and len(value) < 10 else value)
+    except EncodeError as error:
+        raise argparse.ArgumentTypeError(error.reason) from None
 
 
 def parse_seconds(value: str) -> int:
@@ -175,26 +196,27 @@ def parse_protoinfo(value: str) -> ProtoInfo:
     kinds: dict[object, type[ProtoInfo]] = {"tcp": TCPInfo, "sctp": SCTPInfo, "dccp": DCCPInfo}
     data = _loads(value)
     kind = data.pop("kind", None) if isinstance(data, dict) else None
-    if not isinstance(kind, str) or kind not in kinds:
+    if not isinstance(data, dict) or not isinstance(kind, str) or kind not in kinds:
         raise argparse.ArgumentTypeError('expected an object with "kind": "tcp", "sctp" or "dccp"')
     return _from_json(kinds[kind], data)
 
 
-def _loads(value: str) -> object:
+def _loads(value: str) -> JSON:
     import json
 
     try:
-        return json.loads(value)
+        found: JSON = json.loads(value)
     except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
+    return found
 
 
-def _from_json(cls: type[C], data: object) -> C:
+def _from_json(cls: type[C], data: JSON) -> C:
     from ..codec.json import from_dict
     from ..errors import DecodeError
 
     try:
-        return from_dict(cls, data)  # type: ignore[arg-type]
+        return from_dict(cls, data)
     except DecodeError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..arguments import parse_tuple_text
 from ..flow_options import add_state_options, helper_of, protoinfo_of
-from ..parsing import Commands
+from ..parsing import Commands, Parser
 from ..running import run_async
 from ..value_arguments import (
     parse_labels,
@@ -84,7 +84,7 @@ def add(commands: Commands) -> None:
         help="the tuple of the entry whose helper expected this one",
     )
     option("--helper", metavar="NAME", help="the helper, such as ftp")
-    add_state_options(fields)
+    add_state_options(option)
 
 
 def _run(options: argparse.Namespace) -> int | None:
@@ -97,14 +97,15 @@ def _flow_of(options: argparse.Namespace) -> Flow:
     from ...model.flow import Flow
     from ..tuple_arguments import parse_tuple
 
-    orig = parse_tuple(options.parser, options.tuple)
+    parser: Parser = options.parser
+    orig = parse_tuple(parser, options.tuple)
     for name in ("snat", "dnat"):
         if options.reply is not None and getattr(options, name) is not None:
-            options.parser.error(f"argument --{name}: not allowed with --reply")
+            parser.error(f"argument --{name}: not allowed with --reply")
     try:
         reply = orig.inverse if options.reply is None else options.reply
     except EncodeError as error:
-        options.parser.error(f"argument TUPLE: {error}")
+        parser.error(f"argument TUPLE: {error}")
     return Flow(
         orig=orig,
         reply=reply,
@@ -127,7 +128,7 @@ async def _create(options: argparse.Namespace, flow: Flow) -> None:
     from ...errors import AlreadyExists
     from ..bulk_changes import FlowPrinter
     from ..failures import CommandError
-    from ..output import report
+    from ..summaries import report_summary
 
     async with connect(netns=options.netns) as conn:
         try:
@@ -138,7 +139,8 @@ async def _create(options: argparse.Namespace, flow: Flow) -> None:
                 f"{error}. To change the entry: conntrack-aio update --tuple '{flow.orig}{zone}'"
             ) from error
     FlowPrinter(json=options.json).write([created])
-    if not options.quiet:
-        report("1 flow created")
-        if flow.labels and not created.labels:
-            report("the kernel dropped the labels: no rule of this namespace uses labels")
+    report_summary(options, "1 flow created")
+    if flow.labels and not created.labels:
+        report_summary(
+            options, "the kernel dropped the labels: no rule of this namespace uses labels"
+        )

@@ -86,11 +86,9 @@ async def _report(
     conn: Connection, options: argparse.Namespace, summary: str, open_tcp: bool
 ) -> None:
     """Report the summary, and what ends TCP connections, unless the options say ``--quiet``."""
-    if options.quiet:
-        return
     from ..ending_connections import report_open_tcp
-    from ..output import report
+    from ..summaries import report_summary
 
-    report(summary)
-    if open_tcp:
+    report_summary(options, summary)
+    if open_tcp and not options.quiet:
         await report_open_tcp(conn)

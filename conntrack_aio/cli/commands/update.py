@@ -79,7 +79,7 @@ def _add_fields(command: Parser) -> None:
         help="the helper that the flows have, for --helper-info; another one is refused",
     )
     add("--no-helper", action="store_true", help="detach the helper")
-    add_state_options(fields)
+    add_state_options(add)
 
 
 def _run(options: argparse.Namespace) -> int | None:
@@ -131,7 +131,7 @@ def _labels_of(options: argparse.Namespace) -> FlowUpdate:
 async def _update(options: argparse.Namespace, update: FlowUpdate) -> int | None:
     from ...connecting import connect
     from ..bulk_changes import Tally, ask_about_matching, change_matching, print_matching
-    from ..output import report
+    from ..summaries import report_summary
 
     match = options.match
     async with connect(netns=options.netns) as conn:
@@ -143,8 +143,7 @@ async def _update(options: argparse.Namespace, update: FlowUpdate) -> int | None
         await change_matching(
             conn, match, lambda flows: conn.update_many(flows, **update), tally, lambda _: None
         )
-    if not options.quiet:
-        report(tally)
+    report_summary(options, tally)
     return 1 if tally.failed else None
 
 
@@ -152,7 +151,7 @@ async def _update_one(options: argparse.Namespace, update: FlowUpdate) -> None:
     from ...connecting import connect
     from ...errors import ConntrackError
     from ..bulk_changes import print_one
-    from ..output import report
+    from ..summaries import report_summary
 
     async with connect(netns=options.netns) as conn:
         flow = await conn.get(options.tuple)
@@ -164,8 +163,7 @@ async def _update_one(options: argparse.Namespace, update: FlowUpdate) -> None:
         except ConntrackError as error:
             if not _has_no_label_to_clear(update, error):
                 raise
-    if not options.quiet:
-        report("1 flow updated")
+    report_summary(options, "1 flow updated")
 
 
 def _has_no_label_to_clear(update: FlowUpdate, error: ConntrackError) -> bool:
