@@ -37,8 +37,8 @@ def confirm(question: str, otherwise: str) -> None:
     :raises Interrupted: when an interrupt ended the wait for the answer.
     """
     flush_output()
+    sys.stderr.write(f"conntrack-aio: {question}? [y/N] ")
     with interruptible():
-        sys.stderr.write(f"conntrack-aio: {question}? [y/N] ")
         answer = sys.stdin.readline()
     if not answer.endswith("\n"):
         sys.stderr.write("\n")  # the end of input left the cursor after the question
