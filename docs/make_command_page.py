@@ -20,8 +20,8 @@ PAGE: Final = Path(__file__).with_name("api") / "command-line.md"
 INTRODUCTION: Final = """\
 # Command line
 
-`conntrack-aio` reads and changes the table and follows events from a shell. `python -m conntrack_aio` is the
-same command.
+`conntrack-aio` reads and changes the table and follows events from a shell.
+`python -m conntrack_aio` is the same command.
 
 ```sh
 conntrack-aio list 'orig.dport in {80, 443} and timeout > 60'

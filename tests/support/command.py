@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from typing import NamedTuple, TypeVar
 
 import anyio
 
 from conntrack_aio import Connection, Flow, Match, connect
+from conntrack_aio.cli import command
 
 from .lab import Lab
-from .processes import TIMEOUT
 
 T = TypeVar("T")
 
@@ -29,10 +30,19 @@ class Ran(NamedTuple):
 
 
 def run(lab: Lab, *arguments: str) -> Ran:
-    """Run the command, which has no terminal."""
-    start = partial(subprocess.run, (*COMMAND, *arguments), capture_output=True, text=True)
-    done = lab.run(partial(start, stdin=subprocess.DEVNULL, timeout=TIMEOUT, check=False))
-    return Ran(done.returncode, done.stdout, done.stderr)
+    """Run the command in this process, because a process of its own takes long to start.
+
+    It has no terminal.
+    """
+    netns = ("--netns", f"/proc/{os.getpid()}/fd/{lab.descriptor}")
+    return run_here(*arguments, *netns)
+
+
+def run_here(*arguments: str) -> Ran:
+    """Run the command in this process and its network namespace."""
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        status = command.run(arguments)
+    return Ran(status, out.getvalue(), err.getvalue())
 
 
 def do(lab: Lab, action: Callable[[Connection], Awaitable[T]]) -> T:
