@@ -136,10 +136,10 @@ def parse_expect_flags(value: str) -> ExpectFlags:
 def _bits(what: str, value: str, known: dict[str, int]) -> int:
     bits = 0
     for name in re.split(r"[,|]", value):
-        name = name.strip().upper()
-        if name not in known:
+        name = name.strip()
+        if name.upper() not in known:
             raise argparse.ArgumentTypeError(unknown_name(what, name, known))
-        bits |= known[name]
+        bits |= known[name.upper()]
     return bits
 
 
@@ -166,9 +166,9 @@ def parse_name(what: str, value: str, names: type[E]) -> E:
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
-    """Return the error message for an unknown name."""
+    """Return the error message for an unknown name, of names that may be in lower case, too."""
     known = list(known)
-    hint = suggestion(name, known) or f"; expected one of {', '.join(known)}"
+    hint = suggestion(name, map(str.lower, known)) or f"; expected one of {', '.join(known)}"
     return f"unknown {what} {name[:40]!r}{hint}"
 
 

@@ -143,7 +143,7 @@ def test_a_missing_master_is_a_failure(lab: Lab) -> None:
         ),
         ("tcp 10.0.0.1:1 10.0.0.2:2 --timeout 5 --snat 10.0.0.9-10.0.0.1", "argument --snat: "),
         ("tcp 10.0.0.1:1 10.0.0.2:2 --timeout 5 --snat :", "argument --snat: "),
-        ("tcp 10.0.0.1:1 10.0.0.2:2 --timeout 5 --status confirmed", "unknown status 'CONFIRMED'"),
+        ("tcp 10.0.0.1:1 10.0.0.2:2 --timeout 5 --status confirmed", "unknown status 'confirmed'"),
         ("tcp 10.0.0.1:1 10.0.0.2:2 --timeout 5 --state 99", "unknown TCP state '99'"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from socket import AF_INET, AF_INET6
 
@@ -114,12 +113,12 @@ def test_a_helper_that_does_not_exist_is_a_failure(
     assert "ENOENT" in err
 
 
-def test_a_helper_that_exists_or_a_refusal_is_a_failure(machine: Machine) -> None:
+def test_a_helper_that_exists_or_is_in_use_is_a_failure(machine: Machine) -> None:
     machine.run(*CREATE)
     status, out, err = machine.run(*CREATE)
     assert (status, out) == (1, "")
     assert "`helpers update` changes it" in err
-    machine.kernel.refuse(errno.EBUSY, "delete")
+    machine.kernel.helpers_in_use.add(("ftp", AF_INET, 6))
     status, out, err = machine.run("delete", "ftp", "ipv4", "tcp")
     assert (status, out) == (1, "")
     assert "EBUSY" in err
