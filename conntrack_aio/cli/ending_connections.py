@@ -15,13 +15,17 @@ from .output import report
 _ENDED: Final = frozenset({TCPState.TIME_WAIT, TCPState.CLOSE})
 """The states of TCP connections that have ended."""
 
-_NEXT_PACKET: Final = {
-    True: "nf_conntrack_tcp_loose is 1, so its next packet creates an entry again, unless a rule "
-    "drops that packet: `tcp flags & (fin | syn | rst | ack) != syn ct state new drop`",
-    False: "nf_conntrack_tcp_loose is 0, so its packets are invalid and pass, unless a rule drops "
-    "them: `ct state invalid drop`",
+_ENDING_RULES: Final = {
+    True: "`tcp flags & (fin | syn | rst | ack) != syn ct state new drop`",
+    False: "`ct state invalid drop`",
 }
-"""What becomes of a connection without its entry, by ``nf_conntrack_tcp_loose``."""
+"""The rule of nftables that ends a connection without an entry, by ``nf_conntrack_tcp_loose``."""
+
+_NEXT_PACKET: Final = {
+    True: "creates an entry again",
+    False: "is invalid and passes",
+}
+"""What becomes of the next packet without such a rule, by ``nf_conntrack_tcp_loose``."""
 
 
 def has_open_tcp(flows: Iterable[Flow]) -> bool:
@@ -35,14 +39,27 @@ def has_open_tcp(flows: Iterable[Flow]) -> bool:
 async def report_open_tcp(conn: Connection) -> None:
     """Report what ends TCP connections whose entries were deleted, by the namespace's settings.
 
-    The rules that end them are not looked for: the kernel has several places for them, some of
-    which cannot be listed.
+    Whether there is a rule that ends them is known only if no rule uses connection tracking. The
+    library does not read what rules drop, and the kernel cannot list those of the legacy iptables.
 
     :param conn: the connection that deleted the entries.
     """
     try:
         loose = (await conn.sysctls.read()).tcp_loose
+        tracking = await conn.sysctls.tracking()
     except ConntrackError:
         return
-    if loose is not None:
-        report(f"deleting its entry does not end a TCP connection: {_NEXT_PACKET[loose]}")
+    if loose is None:
+        return
+    rule = _ENDING_RULES[loose]
+    if tracking is False:
+        outcome = (
+            "no firewall rule was found here that uses connection tracking, so its packets pass; "
+            f"what ends it while nf_conntrack_tcp_loose is {loose:d}: {rule}"
+        )
+    else:
+        outcome = (
+            f"nf_conntrack_tcp_loose is {loose:d}, so its next packet {_NEXT_PACKET[loose]}, "
+            f"unless a rule drops it: {rule}"
+        )
+    report(f"deleting its entry does not end a TCP connection: {outcome}")

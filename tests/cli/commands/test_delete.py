@@ -138,20 +138,36 @@ def test_a_tuple_that_no_entry_has_is_a_failure(lab: Lab) -> None:
 
 @pytest.mark.parametrize("arguments", [("mark", "1"), ("--tuple", str(TCP.orig))])
 @pytest.mark.parametrize(
-    ("loose", "rule"),
-    [(1, "tcp flags & (fin | syn | rst | ack) != syn ct state new drop"), (0, "ct state invalid")],
+    ("loose", "outcome"),
+    [
+        (
+            1,
+            "nf_conntrack_tcp_loose is 1, so its next packet creates an entry again, unless a rule "
+            "drops it: `tcp flags & (fin | syn | rst | ack) != syn ct state new drop`",
+        ),
+        (
+            0,
+            "nf_conntrack_tcp_loose is 0, so its next packet is invalid and passes, unless a rule "
+            "drops it: `ct state invalid drop`",
+        ),
+    ],
 )
 def test_after_deleting_tcp_it_says_what_ends_the_connection(
-    lab: Lab, arguments: tuple[str, ...], loose: int, rule: str
+    lab: Lab, arguments: tuple[str, ...], loose: int, outcome: str
 ) -> None:
     lab.sysctl("nf_conntrack_tcp_loose", loose)
+    lab.track()
     create(lab, [TCP])
     status, _, err = run(lab, "delete", *arguments)
     assert status == 0
-    summary, hint = err.splitlines()
-    assert f"{summary}\n" == DELETED
-    assert f"nf_conntrack_tcp_loose is {loose}" in hint
-    assert rule in hint
+    hint = f"conntrack-aio: deleting its entry does not end a TCP connection: {outcome}\n"
+    assert err == DELETED + hint
+
+
+def test_it_says_so_if_no_rule_uses_connection_tracking(lab: Lab) -> None:
+    create(lab, [TCP])
+    err = run(lab, "delete", "mark", "1").err
+    assert "no firewall rule was found here that uses connection tracking, so its packets" in err
 
 
 def test_it_says_nothing_about_connections_that_have_ended_or_if_it_is_quiet(lab: Lab) -> None:
