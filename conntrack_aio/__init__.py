@@ -134,7 +134,7 @@ if TYPE_CHECKING:
     )
     from .model.tuples import Tuple
     from .model.update import FlowUpdate
-    from .netlink.namespaces import NetNS
+    from .netlink.netns import NetNS
     from .operations.expectations import Expectations
     from .operations.helpers import Helpers
     from .operations.sysctls import Sysctls
@@ -312,7 +312,7 @@ model.timeouts: DCCPTimeouts GRETimeouts GenericTimeouts ICMPTimeouts ICMPv6Time
     ProtocolTimeouts SCTPTimeouts TCPTimeouts TimeoutPolicy UDPTimeouts
 model.tuples: Tuple
 model.update: FlowUpdate
-netlink.namespaces: NetNS
+netlink.netns: NetNS
 streams.column_batches: ColumnBatches
 streams.dump: Dump
 streams.events: EventStream

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
-from anyio.abc import AsyncResource
+if TYPE_CHECKING:
+    from anyio.abc import AsyncResource
+else:
+    # Importing anyio takes long, and a program without an event loop does not need it.
+    AsyncResource = ABC
+
+
+def register_with_anyio() -> None:
+    """Make :class:`Closable` a subclass of :class:`anyio.abc.AsyncResource`. Idempotent."""
+    from anyio.abc import AsyncResource
+
+    AsyncResource.register(Closable)  # type: ignore[type-abstract]
 
 
 class Closable(AsyncResource):
-    """An object that its ``async with`` block closes, also when nothing can be awaited any more."""
+    """An object that its ``async with`` block closes, also when nothing can be awaited any more.
+
+    It is an :class:`anyio.abc.AsyncResource`.
+    """
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the object."""
 
     @abstractmethod
     def close(self) -> None:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Generator
+from importlib import import_module
 from types import TracebackType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from .codec.requests import flows as requests
+from . import eventloop
+from .closing import register_with_anyio
+from .codec.requests.statistics import table_statistics
 from .connection import Connection
 from .errors import InvalidRequest, NotSupported
 from .kernel_modules import MISSING
 from .model.values import as_seconds, describe_value
-from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
 from .session import Session
 from .socket_factory import SocketFactory, socket_factory_for
-from .streams.options import DEFAULT_RECEIVE_BUFFER, BufferSizes, check_buffer_sizes
+from .streams.buffer_sizes import DEFAULT_RECEIVE_BUFFER, BufferSizes, check_buffer_sizes
 from .suggestions import suggestion
+
+if TYPE_CHECKING:
+    from .netlink.netns import NetNS
 
 _CONNECT = ("connect to", "connection tracking")
 """How errors name the first request."""
@@ -86,9 +91,38 @@ def connect(
         raise ValueError(f"reply_timeout is too large: {shown}") from None
     if not reply_timeout > 0:
         raise ValueError(f"reply_timeout must be above 0 seconds; got {shown}")
-    socket_factory = socket_factory_for.get()(None if netns is None else NetNS(netns))
+    namespace = None
+    if netns is not None:
+        from .netlink.netns import NetNS
+
+        namespace = NetNS(netns)
+    socket_factory = socket_factory_for.get()(namespace)
     buffer_sizes = check_buffer_sizes(receive_buffer, receive_buffer_max)
     return Connecting(socket_factory, buffer_sizes, offload, reply_timeout)
+
+
+_USED_BY_MOST = (
+    "concurrent.futures.thread",
+    "anyio.to_thread",
+    "conntrack_aio.bulk.outcomes",
+    "conntrack_aio.netlink.pipeline",
+    "conntrack_aio.operations.reader",
+    "conntrack_aio.operations.single_flows",
+    "conntrack_aio.operations.statistics",
+    "conntrack_aio.codec.statistics_messages",
+)
+"""The modules that most connections use, and that those without an event loop do not."""
+
+
+def import_for_event_loop() -> None:
+    """Import what a connection in an event loop uses.
+
+    Later, a program may no longer be able to import it: without descriptors, as another user, or in
+    another root directory.
+    """
+    for name in _USED_BY_MOST:
+        import_module(name)
+    register_with_anyio()
 
 
 class Connecting:
@@ -125,13 +159,15 @@ class Connecting:
         )
 
     async def _open(self) -> Connection:
+        if not eventloop.current().blocks:
+            import_for_event_loop()
         socket = self._socket_factory.open_first()
         requester = Requester(socket, offload=self._offload, reply_timeout=self._reply_timeout)
         connection = Connection(
             Session(self._socket_factory, requester, self._buffer_sizes, self._reply_timeout)
         )
         try:
-            (response,) = await requester.run([requests.table_statistics(*_CONNECT)])
+            (response,) = await requester.run([table_statistics(*_CONNECT)])
             response.result()
         except InvalidRequest as error:
             connection.close()

@@ -8,47 +8,47 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Never, Self, TypeVar, Unpack, overload
 
-import anyio
-
-from .bulk.new_flow import NewFlow
-from .bulk.outcomes import BulkOperation
 from .closing import Closable
-from .codec.requests.targets import Target
 from .errors import EventsLost
-from .model.enums import EventType
-from .model.events import FlowEvent
-from .model.features import Features
-from .model.flow import Flow
-from .model.labels import Label, LabelNames
-from .model.nat import NATRange
-from .model.statistics import ClientStatistics, CPUStatistics, TableStatistics
-from .model.tuples import IPAddress
-from .model.update import FlowUpdate
-from .operations.probes import Probes
-from .operations.reader import Reader
-from .operations.resets import Resets
-from .operations.selector import Selector
-from .operations.writer import Writer
+from .eventloop import checkpoint
 from .session import Session
-from .streams.dump import Dump
-from .streams.options import OnLoss, StreamOptions
 from .trace.switch import arm as arm_trace
 
 if TYPE_CHECKING:
+    from .bulk.new_flow import NewFlow
+    from .bulk.outcomes import BulkOperation
     from .codec.arrow import Addresses
     from .codec.arrow_table import ArrowTable
+    from .codec.requests.targets import Target
     from .filters.match import Match
+    from .model.enums import EventType
+    from .model.events import FlowEvent
+    from .model.features import Features
+    from .model.flow import Flow
+    from .model.labels import Label, LabelNames
+    from .model.nat import NATRange
+    from .model.statistics import ClientStatistics, CPUStatistics, TableStatistics
+    from .model.tuples import IPAddress
+    from .model.update import FlowUpdate
     from .operations.bulk_writer import BulkWriter
     from .operations.expectations import Expectations
     from .operations.helpers import Helpers
+    from .operations.probes import Probes
+    from .operations.reader import Reader
+    from .operations.resets import Resets
+    from .operations.selector import Selector
+    from .operations.single_flows import SingleFlows
+    from .operations.statistics import StatisticsReader
     from .operations.sysctls import Sysctls
     from .operations.table_opener import TableOpener
     from .operations.timeouts import Timeouts
+    from .streams.dump import Dump
     from .streams.events import EventStream
+    from .streams.options import OnLoss
     from .table.flow_table import FlowTable
 
-F = TypeVar("F", bound=Flow | NewFlow)
-D = TypeVar("D", bound=Target)
+F = TypeVar("F", bound="Flow | NewFlow")
+D = TypeVar("D", bound="Target")
 
 arm_trace()
 
@@ -85,13 +85,44 @@ class Connection(Closable):
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._probes = Probes(session)
-        self._resets = Resets(session)
-        self._selector = Selector(session, self._probes)
-        self._reader = Reader(session, self._selector, self._resets)
-        self._writer = Writer(session, self._probes, self._reader)
 
     # Few programs use all of the following, and their modules take long to import.
+
+    @cached_property
+    def _probes(self) -> Probes:
+        from .operations.probes import Probes
+
+        return Probes(self._session)
+
+    @cached_property
+    def _resets(self) -> Resets:
+        from .operations.resets import Resets
+
+        return Resets(self._session)
+
+    @cached_property
+    def _selector(self) -> Selector:
+        from .operations.selector import Selector
+
+        return Selector(self._session, self._probes)
+
+    @cached_property
+    def _reader(self) -> Reader:
+        from .operations.reader import Reader
+
+        return Reader(self._session, self._selector, self._resets)
+
+    @cached_property
+    def _single_flows(self) -> SingleFlows:
+        from .operations.single_flows import SingleFlows
+
+        return SingleFlows(self._session, self._probes)
+
+    @cached_property
+    def _statistics(self) -> StatisticsReader:
+        from .operations.statistics import StatisticsReader
+
+        return StatisticsReader(self._session)
 
     @cached_property
     def sysctls(self) -> Sysctls:
@@ -142,7 +173,7 @@ class Connection(Closable):
     async def aclose(self) -> None:
         """Close the connection, with its dumps, streams, tables and bulk operations. Idempotent."""
         self.close()
-        await anyio.lowlevel.checkpoint()
+        await checkpoint()
 
     def close(self) -> None:
         """Close as :meth:`aclose` does, without a checkpoint.
@@ -150,7 +181,9 @@ class Connection(Closable):
         Call it in the event loop's thread.
         """
         self._session.close()
-        self._resets.close()
+        resets: Resets | None = self.__dict__.get("_resets")
+        if resets is not None:
+            resets.close()
 
     def __del__(self) -> None:
         session: Session | None = self.__dict__.get("_session")
@@ -263,7 +296,9 @@ class Connection(Closable):
         :raises EncodeError: when a tuple is incomplete, or when a field holds no valid value.
         :raises TypeError: when the target is neither a :class:`Flow` nor a :class:`Tuple`.
         """
-        return await self._reader.get(target, zone=zone, reset_counters=reset_counters)
+        if reset_counters:
+            return await self._resets.reset_one(target, zone)
+        return await self._single_flows.get(target, zone)
 
     async def count(self, match: Match | None = None) -> int:
         """Return how many entries the namespace has.
@@ -278,6 +313,8 @@ class Connection(Closable):
             is not consistent.
         :raises TypeError: when ``match`` is not a :class:`Match`.
         """
+        if match is None:
+            return await self._statistics.count()
         return await self._reader.count(match)
 
     async def features(self) -> Features:
@@ -376,6 +413,8 @@ class Connection(Closable):
 
         For what iterating raises see :class:`EventStream`.
         """
+        from .streams.options import StreamOptions
+
         options = StreamOptions(
             receive_buffer=receive_buffer,
             receive_buffer_max=receive_buffer_max,
@@ -435,6 +474,8 @@ class Connection(Closable):
 
         For what entering the table raises see :meth:`FlowTable.__aenter__`.
         """
+        from .streams.options import StreamOptions
+
         options = StreamOptions(
             receive_buffer=receive_buffer,
             receive_buffer_max=receive_buffer_max,
@@ -478,7 +519,7 @@ class Connection(Closable):
         :raises NotSupported: when this kernel does not have the helper or, for a translation, has
             no NAT.
         """
-        return await self._writer.create(flow, nat_src=nat_src, nat_dst=nat_dst)
+        return await self._single_flows.create(flow, nat_src=nat_src, nat_dst=nat_dst)
 
     async def update(
         self, target: Target, *, zone: int | None = None, **changes: Unpack[FlowUpdate]
@@ -521,7 +562,7 @@ class Connection(Closable):
             ``synproxy``, which the kernel would ignore silently.
         :raises PermissionDenied: when ``timeout`` is given and the entry has FIXED_TIMEOUT.
         """
-        await self._writer.update(target, changes, zone=zone)
+        await self._single_flows.update(target, changes, zone=zone)
 
     async def delete(self, target: Target, *, zone: int | None = None) -> None:
         """Delete one entry.
@@ -538,7 +579,7 @@ class Connection(Closable):
         :raises EncodeError: when a tuple is incomplete, or when a field holds no valid value.
         :raises TypeError: when the target is neither a :class:`Flow` nor a :class:`Tuple`.
         """
-        await self._writer.delete(target, zone=zone)
+        await self._single_flows.delete(target, zone=zone)
 
     async def flush(self, *refused: Never, **also_refused: Never) -> None:
         """Delete every entry of the namespace. To delete some, use :meth:`delete_matching`.
@@ -550,7 +591,7 @@ class Connection(Closable):
                 "flush() takes no argument, for it deletes every entry; delete_matching(match) "
                 "deletes those that match"
             )
-        await self._writer.flush()
+        await self._single_flows.flush()
 
     # -- labels -------------------------------------------------------------------------------
 
@@ -561,11 +602,11 @@ class Connection(Closable):
         The file is read at first use. Reading the property raises what :meth:`LabelNames.read`
         raises, and assigning anything but :class:`LabelNames` raises :exc:`TypeError`.
         """
-        return self._writer.label_names
+        return self._single_flows.label_names
 
     @label_names.setter
     def label_names(self, names: LabelNames) -> None:
-        self._writer.label_names = names
+        self._single_flows.label_names = names
 
     async def set_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
         """Set the labels of an entry to these, and clear all others.
@@ -581,14 +622,14 @@ class Connection(Closable):
 
         Raises what :meth:`update` raises, too.
         """
-        await self._writer.set_labels(target, labels, zone)
+        await self._single_flows.set_labels(target, labels, zone)
 
     async def add_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
         """Set these labels of an entry, and leave its other labels as they are.
 
         Takes the parameters of :meth:`set_labels` and raises what it raises.
         """
-        await self._writer.add_labels(target, labels, zone)
+        await self._single_flows.add_labels(target, labels, zone)
 
     async def remove_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
         """Clear these labels of an entry, and leave its other labels as they are.
@@ -596,7 +637,7 @@ class Connection(Closable):
         Takes the parameters of :meth:`set_labels` and raises what it raises. It is not an error if
         the entry does not have a label, or has no room for labels.
         """
-        await self._writer.remove_labels(target, labels, zone)
+        await self._single_flows.remove_labels(target, labels, zone)
 
     # -- writing many flows -------------------------------------------------------------------
 
@@ -739,11 +780,11 @@ class Connection(Closable):
 
     async def table_statistics(self) -> TableStatistics:
         """Return how many entries the namespace has, and how many a namespace may have."""
-        return await self._reader.table_statistics()
+        return await self._statistics.of_table()
 
     async def cpu_statistics(self) -> builtins.list[CPUStatistics]:
         """Return what each processor has counted, with an object for each possible processor."""
-        return await self._reader.cpu_statistics()
+        return await self._statistics.of_cpus()
 
     def client_statistics(self) -> ClientStatistics:
         """Return what this connection has counted so far, and how many objects it has open."""

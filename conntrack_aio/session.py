@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import anyio
-import attrs
-from anyio import CapacityLimiter
-
-from .bulk.outcomes import BulkOperation, BulkWork
-from .bulk.sources import ItemSource
-from .codec.decoder import count_layouts
-from .model.statistics import ClientStatistics, StreamStatistics
-from .netlink.dump_receiver import DumpReceiver
+from .eventloop import closed_error
 from .netlink.exchange import OnResponses, Request, Response
 from .netlink.owner import Owner
-from .netlink.pipeline import RECEIVE_BUFFER, Pipeline
 from .netlink.requester import Requester
 from .netlink.socket import NetlinkSocket
 from .netlink.threads import Threads, run_in_thread
 from .registry import Registry
 from .socket_factory import SocketFactory
-from .streams.dump import Dump, DumpPlanner, EntryProcessor
-from .streams.iterators import MessageDecoder
 
 if TYPE_CHECKING:
+    from anyio import CapacityLimiter
+
+    from .bulk.outcomes import BulkOperation, BulkWork
+    from .bulk.sources import ItemSource
+    from .model.statistics import ClientStatistics, StreamStatistics
+    from .netlink.dump_receiver import DumpReceiver
+    from .netlink.pipeline import Pipeline
+    from .streams.buffer_sizes import BufferSizes
+    from .streams.dump import Dump, DumpPlanner, EntryProcessor
     from .streams.events import E, EventStream
-    from .streams.options import BufferSizes, EventSelection, StreamOptions
+    from .streams.iterators import MessageDecoder
+    from .streams.options import EventSelection, StreamOptions
 
 T = TypeVar("T")
 
@@ -61,12 +61,26 @@ class Session:
         self._buffer_sizes = buffer_sizes
         self._reply_timeout = reply_timeout
         self._threads = Threads(_THREADS)
-        self._limiter = CapacityLimiter(_THREADS)
-        self._counters = ClientStatistics()
         self._dumps: Registry[Dump[Any], DumpReceiver] = Registry()
         self._streams: Registry[EventStream[Any], None] = Registry()
         self._bulks: Registry[BulkOperation[Any], Sequence[Pipeline]] = Registry()
         self._tables: Registry[Table, None] = Registry()
+
+    # What a few requests do not need is imported when it is used: importing it takes longer than
+    # they do.
+
+    @cached_property
+    def _limiter(self) -> CapacityLimiter:
+        from anyio import CapacityLimiter
+
+        return CapacityLimiter(_THREADS)
+
+    @cached_property
+    def _counters(self) -> ClientStatistics:
+        """What the closed dumps, streams, tables and bulk operations did."""
+        from .model.statistics import ClientStatistics
+
+        return ClientStatistics()
 
     # -- opening and closing ---------------------------------------------------------------
 
@@ -87,7 +101,7 @@ class Session:
         """
         self.owner.check_call()
         if self.closed:
-            raise anyio.ClosedResourceError("the connection is closed")
+            raise closed_error("the connection is closed")
 
     def close(self) -> None:
         """Close tables, dumps, streams, bulk operations and the request socket. Idempotent."""
@@ -142,7 +156,11 @@ class Session:
         :raises anyio.ClosedResourceError: when the session is closed.
         :raises UsedElsewhere: when called in another process or event loop.
         """
+        from .netlink.dump_receiver import DumpReceiver
+        from .streams.dump import Dump
+
         self.check_open()
+        self.owner.check_loop()
         receiver = DumpReceiver(
             self._open_socket, request, self._threads, self._reply_timeout, self.owner
         )
@@ -175,11 +193,11 @@ class Session:
         :raises anyio.ClosedResourceError: when the session is closed.
         :raises UsedElsewhere: when called in another process or event loop.
         """
-        # Many programs subscribe to nothing, and these modules take long to import.
         from .streams.events import EventStream
         from .streams.subscription import subscribe
 
         self.check_open()
+        self.owner.check_loop()
         buffer_sizes = self.buffer_sizes_of(options)
         filters = () if selection is None else selection.filters()
         subscription = self.run_in_namespace(
@@ -225,7 +243,10 @@ class Session:
         :raises anyio.ClosedResourceError: when the session is closed.
         :raises UsedElsewhere: when called in another process or event loop.
         """
+        from .bulk.outcomes import BulkOperation
+
         self.check_open()
+        self.owner.check_loop()
         pipelines: list[Pipeline] = []
 
         def open_pipeline(answer_cost: int) -> Pipeline:
@@ -263,13 +284,16 @@ class Session:
             with self.requester.socket.keep_open():
                 return self.run_in_namespace(function)
 
-        return await run_in_thread(work, self._limiter)
+        limiter = None if self.owner.blocks else self._limiter
+        return await run_in_thread(work, limiter)
 
     def _open_socket(self) -> NetlinkSocket:
         self.check_open()
         return self.run_in_namespace(self.socket_factory.open)
 
     def _open_pipeline(self, answer_cost: int) -> Pipeline:
+        from .netlink.pipeline import RECEIVE_BUFFER, Pipeline
+
         self.check_open()
         socket = self.run_in_namespace(lambda: self.socket_factory.open(RECEIVE_BUFFER))
         return Pipeline(socket, self._threads, self._reply_timeout, answer_cost)
@@ -278,6 +302,10 @@ class Session:
 
     def statistics(self) -> ClientStatistics:
         """Return what was done so far, by what is closed and by what is open."""
+        import attrs
+
+        from .codec.decoder import count_layouts
+
         self.owner.check_process()
         # These references keep an object from being dropped, and counted twice, during the sum.
         dumps, streams = self._dumps.members(), self._streams.members()

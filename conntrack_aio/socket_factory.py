@@ -10,14 +10,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from .netlink import namespaces
-from .netlink.namespaces import NetNS, run_in_namespace_of, run_inside
+from .netlink.namespaces import run_in_namespace_of, run_inside
 from .netlink.opening import open_socket, require_linux
 from .netlink.socket import NetlinkSocket
 from .proc_sys import KernelSysctls, SysctlTree
 from .uapi.netlink import NETLINK
+
+if TYPE_CHECKING:
+    from .netlink.netns import NetNS
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from ..errors import MatchError
 if TYPE_CHECKING:
     from ..filters.match import Match
     from ..model.tuples import Tuple
-    from ..netlink.namespaces import NetNS
+    from ..netlink.netns import NetNS
 
 _SIZE: Final = re.compile(r"(\d+)([KMG]?)", re.ASCII)
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -53,7 +53,7 @@ def parse_file(value: str) -> str:
 
 def parse_netns(value: str) -> NetNS:
     """Return the network namespace of a name or path."""
-    from ..netlink.namespaces import NetNS
+    from ..netlink.netns import NetNS
 
     try:
         return NetNS(value)

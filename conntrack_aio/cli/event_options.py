@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection
 
-from ..streams.options import DEFAULT_RECEIVE_BUFFER
+from ..streams.buffer_sizes import DEFAULT_RECEIVE_BUFFER
 from .arguments import parse_size
 from .parsing import Parser
 

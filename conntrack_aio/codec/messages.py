@@ -1,7 +1,7 @@
-"""Read the messages of ctnetlink about flows: entries, events and statistics.
+"""Read the messages of ctnetlink about flows: entries and events.
 
-Other modules read those about expectations (:mod:`.expectation_messages`), and those about timeout
-policies and helpers (:mod:`.policy_messages`): few programs use them.
+Other modules read those about expectations (:mod:`.expectation_messages`), timeout policies and
+helpers (:mod:`.policy_messages`), and statistics (:mod:`.statistics_messages`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,6 @@ from ..errors import DecodeError
 from ..model.enums import EventType
 from ..model.events import FlowEvent
 from ..model.flow import Flow
-from ..model.statistics import (
-    CPUStatistics,
-    TableStatistics,
-)
 from ..netlink import messages, nfnetlink
 from ..netlink.attributes import BytesLike
 from ..netlink.exchange import Reply
@@ -30,7 +26,6 @@ T = TypeVar("T")
 
 _CT = NFNL_SUBSYS.CTNETLINK
 CT_NEW = nfnetlink.message_type(_CT, IPCTNL_MSG_CT.NEW)
-CT_STATS_CPU = nfnetlink.message_type(_CT, IPCTNL_MSG_CT.GET_STATS_CPU)
 CT_DELETE = nfnetlink.message_type(_CT, IPCTNL_MSG_CT.DELETE)
 _CREATE = int(NLM_F.CREATE)
 
@@ -58,17 +53,6 @@ decode_flow: Final = Decoder(Flow, "a conntrack entry", only(CT_NEW))
 
 decode_event: Final = Decoder(FlowEvent, "a conntrack event", _flow_event, port_id_field="port_id")
 """Reads an event of a flow."""
-
-decode_cpu_statistics: Final = Decoder(
-    CPUStatistics, "the statistics of a processor", only(CT_STATS_CPU), resource_field="cpu"
-)
-"""Reads the statistics of one processor in the reply to ``IPCTNL_MSG_CT_GET_STATS_CPU``.
-
-The number of the processor is ``res_id`` of the nfgenmsg."""
-
-_decode_global_statistics: Final = Decoder(
-    TableStatistics, "the statistics of the table", lambda message_type, flags: {}
-)
 
 
 class Skip:
@@ -106,14 +90,6 @@ def flow_of(reply: Reply) -> Flow:
     :raises DecodeError: when the reply cannot be decoded.
     """
     return read_reply(decode_flow, reply)
-
-
-def table_statistics_of(reply: Reply) -> TableStatistics:
-    """Return the statistics in the reply to ``IPCTNL_MSG_CT_GET_STATS``.
-
-    :raises DecodeError: when the reply cannot be decoded.
-    """
-    return read_reply(_decode_global_statistics, reply)
 
 
 def read_reply(decode: Decoder[T], reply: Reply) -> T:

@@ -22,8 +22,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-import attrs
-
 from ..errors import DecodeError, KernelError, NoReply, kernel_error, request_error
 from ..uapi.netlink import NLM_F
 from . import messages
@@ -71,16 +69,24 @@ class Reply(NamedTuple):
     payload: bytes
 
 
-@attrs.define
 class Response:
     """One request with its replies and its completion."""
 
-    request: Request
-    replies: list[Reply] = attrs.field(factory=list[Reply])
-    completion: Completion | None = None
-    """How the request ended: errno 0 is success; ``None`` until the kernel has answered."""
-    unreadable: OSError | None = None
-    """The error with which reading the answers failed, if it did."""
+    __slots__ = ("completion", "replies", "request", "unreadable")
+
+    def __init__(
+        self,
+        request: Request,
+        replies: Sequence[Reply] = (),
+        completion: Completion | None = None,
+        unreadable: OSError | None = None,
+    ) -> None:
+        self.request = request
+        self.replies = replies
+        self.completion = completion
+        """How the request ended: errno 0 is success; ``None`` until the kernel has answered."""
+        self.unreadable = unreadable
+        """The error with which reading the answers failed, if it did."""
 
     @property
     def error(self) -> KernelError | NoReply | None:
@@ -92,7 +98,7 @@ class Response:
             return NoReply(f"{self.request}: {what}; the request may have been carried out")
         return self.request.error(self.completion) if self.completion.errno else None
 
-    def result(self) -> list[Reply]:
+    def result(self) -> Sequence[Reply]:
         """Return the replies.
 
         :raises KernelError: when the kernel refused the request.

@@ -25,6 +25,11 @@ class Owner:
         self._loop = eventloop.current()
 
     @property
+    def blocks(self) -> bool:
+        """Whether the connection is used without an event loop, so that each wait blocks."""
+        return self._loop.blocks
+
+    @property
     def is_this_process(self) -> bool:
         """Whether this is the process that opened the connection."""
         return os.getpid() == self._pid
@@ -58,6 +63,14 @@ class Owner:
         except RuntimeError:
             return
         self.check()
+
+    def check_loop(self) -> None:
+        """Check that an event loop runs, for work that waits.
+
+        :raises RuntimeError: when the connection is used without an event loop.
+        """
+        if self.blocks:
+            raise RuntimeError("dumps, events and bulk operations need an event loop")
 
     def check_process(self) -> None:
         """Check which process runs.

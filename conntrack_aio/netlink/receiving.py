@@ -12,8 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Final
 
-import anyio
-
+from .. import eventloop
 from ..errors import DecodeError
 from .exchange import Answers, Exchange, Response
 from .opening import open_socket
@@ -90,7 +89,7 @@ async def wait_for_answers(
     :raises anyio.ClosedResourceError: when the socket is closed in the meantime.
     :raises OSError: when the socket cannot be watched, or ``receive`` raises it.
     """
-    with anyio.move_on_after(reply_timeout):
+    with eventloop.move_on_after(reply_timeout):
         while answers.open and not answers.lossy:
             await socket.wait_readable()
             receive()

@@ -11,10 +11,9 @@ import errno
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING
 
-import anyio
-import anyio.lowlevel
-
+from .. import eventloop
 from ..errors import ResourceExhausted
 from .exchange import Exchange, OnResponses, Request, Response, SequenceNumbers
 from .messages import Completion
@@ -24,6 +23,9 @@ from .receiving import receive_answers, wait_for_answers
 from .socket import NetlinkSocket
 from .table_walks import table_walks
 from .threads import NO_THREAD, THREAD_START_TIMEOUT, Threads, Wakeup
+
+if TYPE_CHECKING:
+    import anyio
 
 TABLE_WALK_TIMEOUT = 60.0
 """The least number of seconds to wait for the reply to a request that walks the kernel's table.
@@ -109,7 +111,7 @@ class Requester:
             size = self._requests_per_datagram
             for start in range(0, len(requests), size):
                 if start:
-                    await anyio.lowlevel.checkpoint()
+                    await eventloop.checkpoint()
                 batch = requests[start : start + size]
                 exchange = Exchange(batch, self._sequence.reserve(len(batch)), on_responses)
                 self.requests += len(batch)
@@ -141,9 +143,9 @@ class Requester:
         call = _QueuedCall()
         try:
             self._queue.append(call)
-            await anyio.lowlevel.checkpoint()
+            await eventloop.checkpoint()
             while self._queue[0] is not call:
-                call.event = anyio.Event()
+                call.event = eventloop.new_event()
                 await call.event.wait()
             await work()
         finally:
@@ -155,7 +157,8 @@ class Requester:
 
     async def _run_exchange(self, exchange: Exchange, walks_table: bool) -> None:
         self._check_open()
-        if (
+        # Without an event loop there is nothing that a system call could hold up.
+        if not self.owner.blocks and (
             walks_table
             or self._offload
             or table_walks.active
@@ -169,7 +172,7 @@ class Requester:
         else:
             exchange.acquire()
             try:
-                self._send_and_receive(exchange, False)
+                self._send_and_receive(exchange, walks_table)
             finally:
                 exchange.release()
         # If answers cannot be read or waited for, the requests were carried out all the same.
@@ -186,7 +189,7 @@ class Requester:
 
     def _check_open(self) -> None:
         if self.socket.closed:
-            raise anyio.ClosedResourceError("the connection is closed")
+            raise eventloop.closed_error("the connection is closed")
 
     async def _run_on_thread(self, exchange: Exchange, walks_table: bool) -> None:
         """Have the thread send and receive. After the timeout it continues without the caller.
@@ -197,7 +200,7 @@ class Requester:
         timeout = self._reply_timeout + THREAD_START_TIMEOUT
         if walks_table:
             timeout = max(timeout, TABLE_WALK_TIMEOUT)
-        with anyio.move_on_after(timeout) as scope:
+        with eventloop.move_on_after(timeout) as scope:
             await self._wait_for_thread()
             self._check_open()
             self._thread_busy = True

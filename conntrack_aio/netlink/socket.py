@@ -19,8 +19,6 @@ from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
-import anyio
-
 from .. import eventloop
 from ..errors import SECCOMP_ERRNOS, DecodeError, KernelError, call_error, request_error
 from ..eventloop import Wait
@@ -134,7 +132,7 @@ class NetlinkSocket:
         try:
             with self._lock:
                 if self._closing:
-                    raise anyio.ClosedResourceError("the socket is closed")
+                    raise eventloop.closed_error("the socket is closed")
                 yield
         finally:
             # A close() during the block found the lock locked, and left the closing to this thread.
@@ -152,7 +150,7 @@ class NetlinkSocket:
             # No interrupt can come between the acquisition of a lock and its `with` block.
             with self._lock:
                 if self._closing:
-                    raise anyio.ClosedResourceError("the socket is closed")
+                    raise eventloop.closed_error("the socket is closed")
                 work()
         finally:
             if self._closing:
@@ -424,9 +422,9 @@ class NetlinkSocket:
         :raises ResourceExhausted: when the system cannot watch one more descriptor.
         """
         if self._closing:
-            raise anyio.ClosedResourceError("the socket is closed")
+            raise eventloop.closed_error("the socket is closed")
         if self._wait is not None:
-            raise anyio.BusyResourceError("reading from")
+            raise eventloop.busy_error("reading from")
         try:
             self._wait = eventloop.current().wait_readable(self.raw.fileno())
             await self._wait.finish()

@@ -10,16 +10,16 @@ import errno
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
-
-import anyio
-import anyio.to_thread
-from anyio import CapacityLimiter
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from .. import eventloop
 from ..errors import ResourceExhausted
 from ..eventloop import EventLoop
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+    import anyio
 
 T = TypeVar("T")
 
@@ -45,11 +45,15 @@ def no_thread() -> ResourceExhausted:
 
 
 async def run_in_thread(
-    function: Callable[[], T], limiter: CapacityLimiter | None = None, *, abandon: bool = False
+    function: Callable[[], T],
+    limiter: anyio.CapacityLimiter | None = None,
+    *,
+    abandon: bool = False,
 ) -> T:
     """Call ``function`` on a worker thread and return its result.
 
-    The function runs to its end even if the caller is cancelled in the meantime.
+    The function runs to its end even if the caller is cancelled in the meantime. Without an event
+    loop, the function runs in this thread.
 
     :param function: the function, whose exceptions are raised here.
     :param limiter: limits how many such functions run at a time; anyio's default limiter if
@@ -57,6 +61,10 @@ async def run_in_thread(
     :param abandon: whether a cancelled caller leaves at once; otherwise it waits for the function.
     :raises ResourceExhausted: when no thread can be started; then the function was not called.
     """
+    if eventloop.current().blocks:
+        return function()
+    import anyio.to_thread
+
     begun = False
 
     def begin() -> T:
@@ -86,6 +94,8 @@ class Threads:
         :raises ResourceExhausted: when no thread can be started; then it is never called.
         """
         if self._executor is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._executor = ThreadPoolExecutor(self._limit, "conntrack_aio")
         waiting = [work]
         try:
@@ -135,11 +145,11 @@ class Wakeup:
         """Consume a notification and return ``None``, or return the event to wait for."""
         with self._lock:
             if self._closed:
-                raise anyio.ClosedResourceError("closed while a task was waiting")
+                raise eventloop.closed_error("closed while a task was waiting")
             notified, self._notified = self._notified, False
             if notified:
                 return None
-            event = anyio.Event()
+            event = eventloop.new_event()
             self._waiter = eventloop.current(), event
             return event
 

@@ -1,32 +1,21 @@
-"""Read flows, counts and statistics, and subscribe to flow events."""
+"""Read flows, and subscribe to flow events."""
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
-from ..codec.messages import (
-    decode_cpu_statistics,
-    decode_event,
-    table_statistics_of,
-)
-from ..codec.requests import flows as requests
-from ..codec.requests.targets import Target
-from ..errors import NoReply
+from ..codec.messages import decode_event
 from ..model.enums import EventType
 from ..model.events import FlowEvent
 from ..model.flow import Flow
-from ..model.statistics import CPUStatistics, TableStatistics
 from ..model.values import describe_value
-from ..netlink.exchange import Request
 from ..session import Session
 from ..streams.dump import Dump
 from ..uapi.nfnetlink import NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from .resets import ResetProcessor, Resets
 from .selector import Selector, check_match
-from .steps import look_up_steps, run_steps
 
 if TYPE_CHECKING:
     from ..codec.arrow import Addresses
@@ -43,7 +32,7 @@ _GROUPS: Final = {
 
 
 class Reader:
-    """Reads flows, counts and statistics, and subscribes to flow events.
+    """Reads flows, and subscribes to flow events.
 
     Each method implements the method of :class:`Connection` with the same name, which documents it.
     """
@@ -96,34 +85,9 @@ class Reader:
             check_match(match)
         return self._selector.dump_dying_or_unconfirmed(which, subject, match)
 
-    async def get(self, target: Target, *, zone: int | None, reset_counters: bool) -> Flow:
-        if reset_counters:
-            return await self._resets.reset_one(target, zone)
-        _, flow = await run_steps(self._session, look_up_steps(target, zone))
-        return flow
-
-    async def count(self, match: Match | None) -> int:
-        if match is not None:
-            check_match(match)
-            return await self._selector.count(match)
-        request = requests.table_statistics()
-        entries = (await self._table_statistics(request)).entries
-        if entries is None:
-            raise NoReply(f"{request}: the kernel's reply has no count")
-        return entries
-
-    async def table_statistics(self) -> TableStatistics:
-        return await self._table_statistics(requests.table_statistics("read", "the statistics"))
-
-    async def _table_statistics(self, request: Request) -> TableStatistics:
-        replies = (await self._session.ask(request)).result()
-        if not replies:
-            raise NoReply(f"{request}: the kernel's reply is empty")
-        return table_statistics_of(replies[0])
-
-    async def cpu_statistics(self) -> builtins.list[CPUStatistics]:
-        async with self._session.dump(requests.cpu_statistics(), decode_cpu_statistics) as dump:
-            return [statistics async for statistics in dump]
+    async def count(self, match: Match) -> int:
+        check_match(match)
+        return await self._selector.count(match)
 
     def events(
         self,

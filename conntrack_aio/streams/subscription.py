@@ -16,7 +16,8 @@ from ..proc_sys import SysctlTree, read_number
 from ..socket_factory import SocketFactory
 from ..uapi.netlink import NETLINK
 from ..uapi.nfnetlink import NFNLGRP
-from .options import BufferSizes, StreamOptions
+from .buffer_sizes import BufferSizes
+from .options import StreamOptions
 
 if TYPE_CHECKING:
     from ..filters.program import EventFilter

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from ..netlink.namespaces import NetNS
+from ..netlink.netns import NetNS
 from ..netlink.socket import NetlinkSocket
 from ..proc_sys import SysctlTree
 from ..socket_factory import SocketFactory, socket_factory_for

@@ -19,9 +19,9 @@ from ..model.protoinfo import ProtoInfo
 from ..model.timeouts import TimeoutPolicy
 from ..model.tuples import Tuple
 from ..netlink import messages, nfnetlink
-from ..netlink.namespaces import NetNS
+from ..netlink.netns import NetNS
 from ..socket_factory import SocketFactory
-from ..streams.options import DEFAULT_RECEIVE_BUFFER
+from ..streams.buffer_sizes import DEFAULT_RECEIVE_BUFFER
 from ..uapi.netlink import NETLINK_OPTION, NLM_F
 from ..uapi.nfnetlink import NFNL_SUBSYS, NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT

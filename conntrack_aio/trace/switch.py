@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import sys
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..netlink.raw import Observer, RawSocket, observe
+
+if TYPE_CHECKING:
+    import logging
 
 VARIABLE: Final = "CONNTRACK_AIO_DEBUG"
 """The environment variable that switches the trace on."""
@@ -15,7 +18,6 @@ VARIABLE: Final = "CONNTRACK_AIO_DEBUG"
 LOGGER: Final = "conntrack_aio.trace"
 """The name of the logger that gets the trace."""
 
-_logger = logging.getLogger(LOGGER)
 _lock = threading.Lock()
 _handler: logging.Handler | None = None
 
@@ -35,17 +37,25 @@ def arm() -> None:
 
 def _observer_for(raw: RawSocket) -> Observer | None:
     """Return a tracer for a new socket, or ``None`` if the trace is off."""
-    if os.environ.get(VARIABLE, "") not in ("", "0"):
-        _log_to_stderr()
-    if not 0 < _logger.level <= logging.DEBUG or not _logger.isEnabledFor(logging.DEBUG):
+    to_stderr = os.environ.get(VARIABLE, "") not in ("", "0")
+    if not to_stderr and "logging" not in sys.modules:
+        return None  # without the module, which takes long to import, no level can be set
+    import logging
+
+    logger = logging.getLogger(LOGGER)
+    if to_stderr:
+        _log_to_stderr(logger)
+    if not 0 < logger.level <= logging.DEBUG or not logger.isEnabledFor(logging.DEBUG):
         return None
     from .tracer import Tracer
 
-    return Tracer(raw, _logger)
+    return Tracer(raw, logger)
 
 
-def _log_to_stderr() -> None:
+def _log_to_stderr(logger: logging.Logger) -> None:
     """Make the logger write to standard error and nowhere else. Idempotent."""
+    import logging
+
     global _handler
     with _lock:
         if _handler is None:
@@ -53,6 +63,6 @@ def _log_to_stderr() -> None:
             _handler.setFormatter(
                 logging.Formatter("%(asctime)s.%(msecs)03d %(message)s", "%H:%M:%S")
             )
-            _logger.addHandler(_handler)
-            _logger.setLevel(logging.DEBUG)
-            _logger.propagate = False
+            logger.addHandler(_handler)
+            logger.setLevel(logging.DEBUG)
+            logger.propagate = False

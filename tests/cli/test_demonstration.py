@@ -34,8 +34,11 @@ EVENT = re.compile(r"(NEW|UPDATE|DESTROY) +(\w+) (?:[A-Z_0-9]+ )?\[?(127\.0\.0\.
 AS_NOBODY = """
 import codecs, os, sys
 import anyio._backends._asyncio, anyio._core._eventloop, conntrack_aio.netlink.recvmmsg, ctypes
+import conntrack_aio.eventloop.asyncio_loop
+from conntrack_aio.connecting import import_for_event_loop
 from conntrack_aio.cli import demonstration
 codecs.lookup("ascii")
+import_for_event_loop()
 if int(open("/proc/self/uid_map").read().split()[2]) > 65534:
     os.setgroups([])
     os.setgid(65534)

@@ -28,12 +28,12 @@ from conntrack_aio.codec.expectation_messages import (
 from conntrack_aio.codec.messages import (
     CT_DELETE,
     CT_NEW,
-    decode_cpu_statistics,
     decode_event,
     decode_flow,
 )
 from conntrack_aio.codec.policy_messages import decode_helper, decode_timeout_policy
 from conntrack_aio.codec.scalars import scalar_of
+from conntrack_aio.codec.statistics_messages import decode_cpu_statistics
 from conntrack_aio.model.helpers import UserspaceHelper
 from conntrack_aio.model.statistics import ClientStatistics
 from conntrack_aio.model.timeouts import TimeoutPolicy

@@ -37,6 +37,7 @@ from conntrack_aio import (
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.codec.requests.flow_updates import updated_status
 from conntrack_aio.codec.requests.flow_values import SETTABLE
+from conntrack_aio.codec.requests.statistics import table_statistics
 from conntrack_aio.model.requests import Masked, Selection
 from conntrack_aio.netlink.exchange import Request
 
@@ -172,7 +173,7 @@ def test_dump() -> None:
 
 
 def test_statistics() -> None:
-    check_request(requests.table_statistics(), GET_STATS, 0, AF_UNSPEC, b"")
+    check_request(table_statistics(), GET_STATS, 0, AF_UNSPEC, b"")
 
 
 # Updating
@@ -263,7 +264,7 @@ def test_updated_status_refuses_bits_that_cannot_be_set(bit: Status) -> None:
         (requests.create(flow(timeout=1)), "create tcp 10.0.0.1:1024 -> 10.0.0.2:80"),
         (requests.flush(), "flush the table"),
         (requests.dump(), "dump the table"),
-        (requests.table_statistics(), "count the entries"),
+        (table_statistics(), "count the entries"),
     ],
 )
 def test_the_text_of_a_request(request_: Request, text: str) -> None:

@@ -14,13 +14,15 @@ from support.hexdumps import parse_hexdump
 
 from conntrack_aio.codec import decoder as decoders
 from conntrack_aio.codec.decoder import Datagram, Decoder, pack_seq
+from conntrack_aio.codec.entry_count import entry_count_of
 from conntrack_aio.codec.expectation_messages import expectation_of
 from conntrack_aio.codec.json import from_dict, to_dict
 from conntrack_aio.codec.json_lines import to_json
-from conntrack_aio.codec.messages import flow_of, table_statistics_of
+from conntrack_aio.codec.messages import flow_of
 from conntrack_aio.codec.policy_messages import default_timeouts_of, helper_of, timeout_policy_of
 from conntrack_aio.codec.reference import decode, encode
-from conntrack_aio.codec.requests import expectations, flows
+from conntrack_aio.codec.requests import expectations, flows, statistics
+from conntrack_aio.codec.statistics_messages import table_statistics_of
 from conntrack_aio.errors import DecodeError, EncodeError, KernelError, NoReply
 from conntrack_aio.model.statistics import ClientStatistics
 from conntrack_aio.netlink import messages
@@ -186,7 +188,7 @@ _REQUESTS: list[Request] = [
     flows.get(TCP4),
     flows.delete(TCP4),
     flows.update(TCP4, {"mark": 1}),
-    flows.table_statistics(),
+    statistics.table_statistics(),
     expectations.get(TCP4),
 ]
 _READERS = (
@@ -195,6 +197,7 @@ _READERS = (
     timeout_policy_of,
     helper_of,
     table_statistics_of,
+    entry_count_of,
     default_timeouts_of,
 )
 

@@ -25,7 +25,7 @@ from conntrack_aio.model.table import Change
 from conntrack_aio.netlink.requester import Requester
 from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.session import Session
-from conntrack_aio.streams.options import BufferSizes
+from conntrack_aio.streams.buffer_sizes import BufferSizes
 from conntrack_aio.table.changes import Changes
 from conntrack_aio.uapi.netlink import NETLINK
 

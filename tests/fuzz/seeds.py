@@ -21,8 +21,9 @@ from conntrack_aio.codec.expectation_messages import (
     decode_expectation,
 )
 from conntrack_aio.codec.json import to_dict
-from conntrack_aio.codec.messages import decode_cpu_statistics, decode_event, decode_flow
+from conntrack_aio.codec.messages import decode_event, decode_flow
 from conntrack_aio.codec.policy_messages import decode_helper, decode_timeout_policy
+from conntrack_aio.codec.statistics_messages import decode_cpu_statistics
 from conntrack_aio.model.expectations import Expectation
 from conntrack_aio.model.helpers import UserspaceHelper
 from conntrack_aio.model.requests import ExpectRequestOnly, RequestOnly

@@ -18,12 +18,12 @@ from support.open_files import OpenFiles
 from conntrack_aio.errors import NamespaceError, ResourceExhausted
 from conntrack_aio.netlink import namespaces
 from conntrack_aio.netlink.namespaces import (
-    NetNS,
     current,
     identify,
     run_in_namespace_of,
     run_inside,
 )
+from conntrack_aio.netlink.netns import NetNS
 from conntrack_aio.netlink.opening import open_socket
 from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.uapi.netlink import NETLINK

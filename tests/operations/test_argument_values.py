@@ -33,7 +33,7 @@ from conntrack_aio import (
     connect,
 )
 from conntrack_aio.model import labels
-from conntrack_aio.operations.writer import Writer
+from conntrack_aio.operations.single_flows import SingleFlows
 from conntrack_aio.plain import describe_value
 from conntrack_aio.testing import FakeKernel
 
@@ -363,11 +363,11 @@ async def test_labels_by_number_need_no_connlabel_conf(
     written: list[Any] = []
 
     async def update(
-        writer: Writer, target: object, update: dict[str, Any], *, zone: int | None
+        flows: SingleFlows, target: object, update: dict[str, Any], *, zone: int | None
     ) -> None:
         written.append(update.get("labels_mask") or update.get("labels"))
 
-    monkeypatch.setattr(Writer, "update", update)
+    monkeypatch.setattr(SingleFlows, "update", update)
     for method in (conn.set_labels, conn.add_labels, conn.remove_labels):
         await method(
             FLOW, 5, "5", "0x5", OverriddenStr("05"), *[convert(5) for convert in INTEGERS.values()]

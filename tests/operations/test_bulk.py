@@ -28,8 +28,8 @@ from conntrack_aio import (
     ResourceExhausted,
     Status,
     connect,
-    session,
 )
+from conntrack_aio.netlink import pipeline
 from conntrack_aio.netlink.pipeline import MAX_WINDOWS_IN_FLIGHT, REQUESTS_PER_WINDOW
 from conntrack_aio.operations.probes import Probes
 from conntrack_aio.testing import FakeKernel, FakeSocket, ReceivedRequest
@@ -46,7 +46,7 @@ pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 async def test_no_reply_is_lost_with_any_receive_buffer(
     conn: Connection, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(session, "RECEIVE_BUFFER", size)
+    monkeypatch.setattr(pipeline, "RECEIVE_BUFFER", size)
     new = [flows.tcp(number) for number in range(1500)]
     assert all(outcome.ok for outcome in await conn.create_many(new))
     # Refusals, and replies beside the acknowledgements.

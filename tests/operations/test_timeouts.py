@@ -33,7 +33,8 @@ from conntrack_aio import (
     connect,
 )
 from conntrack_aio.codec.reference import encode
-from conntrack_aio.codec.requests.common import MAX_SECONDS, request
+from conntrack_aio.codec.requests.common import MAX_SECONDS
+from conntrack_aio.codec.requests.request import request
 from conntrack_aio.model.timeouts import (
     GenericTimeouts,
     GRETimeouts,

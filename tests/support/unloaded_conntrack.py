@@ -15,7 +15,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from conntrack_aio.cli import demo, main
+from conntrack_aio.cli import demonstration, main
 from conntrack_aio.netlink import raw
 from conntrack_aio.netlink.namespaces import unshare
 from conntrack_aio.sandbox import namespace
@@ -100,7 +100,7 @@ def _run_demo() -> int:
         hide()
 
     namespace.enter_sandbox = enter_and_hide
-    return demo.main()
+    return demonstration.main()
 
 
 if __name__ == "__main__":

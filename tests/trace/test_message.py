@@ -26,6 +26,7 @@ from conntrack_aio import Flow, FlowEvent
 from conntrack_aio.codec.catalog import message_info
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.codec.requests import helpers
+from conntrack_aio.codec.requests.statistics import table_statistics
 from conntrack_aio.codec.schema import Branch, Leaf, schema_of
 from conntrack_aio.model.expectations import Expectation, ExpectEvent
 from conntrack_aio.model.requests import ExpectRequestOnly, Masked, RequestOnly, Selection
@@ -174,7 +175,7 @@ def test_requests_about_helpers_have_names() -> None:
             [],
         ),
         (
-            requests.table_statistics(),
+            table_statistics(),
             "> len=20 type=IPCTNL_MSG_CT_GET_STATS flags=NLM_F_REQUEST|NLM_F_ACK seq=5 pid=0 "
             "family=AF_UNSPEC version=0 res_id=0",
             [],

@@ -29,16 +29,8 @@ from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_conntrack import IPCTNL_MSG_EXP
 from ..reference import encode_fields
-from .common import (
-    ABSENT,
-    NO_HINTS,
-    as_argument,
-    plain_family,
-    plain_id,
-    plain_name,
-    request,
-    wrong_kind,
-)
+from .common import as_argument, plain_family, plain_id, plain_name, wrong_kind
+from .request import ABSENT, NO_HINTS, request
 from .targets import Target, lookup
 
 ExpectTarget = Expectation | Tuple

@@ -32,9 +32,9 @@ from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from ..packers import Packers, RequestValue, UnsupportedShape
 from ..reference import encode_fields
-from .common import NO_HINTS, request
 from .flow_creation import checked_flow, encode_new_entry, new_entry_values
 from .flow_updates import encode_update
+from .request import NO_HINTS, request
 from .selection import select
 from .targets import EntryKey, Target, as_target, lookup
 
@@ -302,24 +302,6 @@ def flush_selected(selection: Selection) -> Request:
     attributes = select(selection, flags=True)
     return _request(
         "flush", "what matches", IPCTNL_MSG_CT.DELETE, attributes, family=selection.family
-    )
-
-
-def table_statistics(verb: str = "count", subject: str = "the entries") -> Request:
-    """Return the request that reads the number of entries.
-
-    It costs the kernel less than any other, so it is also the first request of a connection.
-    """
-    return _request(verb, subject, IPCTNL_MSG_CT.GET_STATS)
-
-
-def cpu_statistics() -> Request:
-    """Return the request that reads the counters of each processor.
-
-    Without DUMP the kernel sends no statistics.
-    """
-    return _request(
-        "read", "the statistics of each processor", IPCTNL_MSG_CT.GET_STATS_CPU, flags=_DUMP
     )
 
 

@@ -26,14 +26,8 @@ from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_cthelper import NFNL_MSG_CTHELPER
 from ..reference import encode_fields
-from .common import (
-    as_argument,
-    check_seconds,
-    dump_all,
-    plain_family,
-    plain_name,
-    request,
-)
+from .common import as_argument, check_seconds, plain_family, plain_name
+from .request import dump_all, request
 
 MAX_EXPECTATIONS: Final = 255
 """``NF_CT_EXPECT_MAX_CNT``."""

@@ -19,7 +19,7 @@ from ...uapi.nf_internals import CTA_FILTER_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_conntrack import CTA, CTA_IP, CTA_PROTO, CTA_TUPLE, IPCTNL_MSG_CT
 from ..reference import encode, encode_fields
-from .common import request
+from .request import request
 
 _CT = NFNL_SUBSYS.CTNETLINK
 _DUMP = int(NLM_F.DUMP)

@@ -30,16 +30,8 @@ from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_cttimeout import CTA_TIMEOUT, IPCTNL_MSG_TIMEOUT
 from ..reference import encode, encode_fields
 from ..schema import schema_of
-from .common import (
-    NO_HINTS,
-    as_argument,
-    check_seconds,
-    dump_all,
-    plain_family,
-    plain_name,
-    request,
-    wrong_kind,
-)
+from .common import as_argument, check_seconds, plain_family, plain_name, wrong_kind
+from .request import NO_HINTS, dump_all, request
 
 _SUBJECT = "timeout policies"
 _MISSING = (

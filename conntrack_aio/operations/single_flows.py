@@ -1,4 +1,4 @@
-"""Create, change and delete single flows, set their labels, and flush the table."""
+"""Read, create, change and delete single flows, set their labels, and flush the table."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ from ..model.update import FlowUpdate
 from ..model.values import describe_value
 from ..session import Session
 from .probes import Probes
-from .reader import Reader
-from .steps import delete_steps, read_back_steps, run_steps
+from .steps import delete_steps, look_up_steps, read_back_steps, run_steps
 from .update_steps import CheckedUpdate, update_steps
 
 
-class Writer:
-    """Creates, changes and deletes single flows, sets their labels, and flushes the table.
+class SingleFlows:
+    """Reads, creates, changes and deletes single flows, sets their labels, and flushes the table.
 
     Each method implements the method of :class:`Connection` with the same name, which documents it.
     """
 
-    def __init__(self, session: Session, probes: Probes, reader: Reader) -> None:
+    def __init__(self, session: Session, probes: Probes) -> None:
         self._session = session
         self._probes = probes
-        self._reader = reader
         self._label_names: LabelNames | None = None
 
     @property
@@ -43,6 +41,10 @@ class Writer:
         if not isinstance(names, LabelNames):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"label_names must be LabelNames(…); got {describe_value(names)}")
         self._label_names = names
+
+    async def get(self, target: Target, zone: int | None) -> Flow:
+        _, flow = await run_steps(self._session, look_up_steps(target, zone))
+        return flow
 
     async def create(
         self,
@@ -79,7 +81,7 @@ class Writer:
         if mask:
             await self.update(target, {"labels": mask, "labels_mask": mask}, zone=zone)
         else:
-            await self._reader.get(target, zone=zone, reset_counters=False)
+            await self.get(target, zone)
 
     async def remove_labels(
         self, target: Target, labels: tuple[Label, ...], zone: int | None
