@@ -14,8 +14,11 @@ from .parsing import Commands, Parser, Run
 
 COMMANDS: Final = (
     "list",
-    "events",
+    "get",
     "count",
+    "events",
+    "watch",
+    "who",
     "delete",
     "update",
     "create",
@@ -23,6 +26,9 @@ COMMANDS: Final = (
     "expect",
     "timeouts",
     "helpers",
+    "stats",
+    "sysctl",
+    "features",
     "explain",
     "sql",
     "demo",
