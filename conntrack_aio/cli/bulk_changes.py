@@ -15,7 +15,8 @@ from ..errors import ConntrackError, KernelError, NotFound
 from ..model.flow import Flow
 from ..streams.dump import Dump
 from .confirmation import MOST_UNASKED, confirm, is_person_asked
-from .output import ReaderGone, report, report_after_interrupt, write_lines
+from .output import ReaderGone, report_after_interrupt, write_lines
+from .progress import shown_progress
 from .render import Render, renderer
 from .summaries import count_of, report_summary
 
@@ -55,13 +56,15 @@ class Tally:
         """
         self._participle = participle
         self._ignores = ignores
+        self._failures: list[object] = []
+        """What was not reported yet."""
         self.done = 0
         self.ended = 0
         """The flows that ended before it was done."""
         self.failed = 0
 
     def count(self, outcomes: Sequence[Outcome[Flow]]) -> list[Flow]:
-        """Count outcomes, report the failures, and return the flows that succeeded."""
+        """Count outcomes, and return the flows that succeeded."""
         done: list[Flow] = []
         for outcome in outcomes:
             error = outcome.error
@@ -73,9 +76,15 @@ class Tally:
                 self.failed += 1
                 # An error of the kernel names the request, and so the flow.
                 named = isinstance(error, KernelError)
-                report(error if named else f"{outcome.item.orig}: {error}")
+                self._failures.append(error if named else f"{outcome.item.orig}: {error}")
         self.done += len(done)
         return done
+
+    def report_failures(self) -> None:
+        """Report the failures that were counted and not reported yet, also after an interrupt."""
+        failures, self._failures = self._failures, []
+        for failure in failures:
+            report_after_interrupt(failure)
 
     def __bool__(self) -> bool:
         return bool(self.done or self.ended or self.failed)
@@ -136,8 +145,10 @@ async def change_matching(
     change: Callable[[AsyncIterable[Flow]], BulkOperation[Flow]],
     tally: Tally,
     on_done: Callable[[list[Flow]], None],
+    *,
+    shows_progress: bool = False,
 ) -> None:
-    """Change the flows that match, each just after it was read.
+    """Change the flows that match, each just after it was read. Report the failures at the end.
 
     If this is interrupted or fails, it changes no further flows, and reports the tally.
 
@@ -146,18 +157,36 @@ async def change_matching(
     :param change: starts the bulk operation that changes flows.
     :param tally: counts what happened to them.
     :param on_done: called with the flows that were changed, some hundreds at a time.
+    :param shows_progress: whether to show at a terminal how many were changed. Then ``on_done``
+        must not print at a terminal.
     """
+    try:
+        with shown_progress("flows", lambda: tally.done, None, quiet=not shows_progress):
+            await _change(conn, match, change, tally, on_done)
+    except BaseException as error:
+        tally.report_failures()
+        if tally or not isinstance(error, Exception):
+            report_after_interrupt(f"not finished: {tally}")
+        raise
+    tally.report_failures()
+
+
+async def _change(
+    conn: Connection,
+    match: Match,
+    change: Callable[[AsyncIterable[Flow]], BulkOperation[Flow]],
+    tally: Tally,
+    on_done: Callable[[list[Flow]], None],
+) -> None:
     async with conn.dump(match) as dump:
         flows = _StoppableDump(dump)
         async with change(flows) as bulk:
             try:
                 async for outcomes in bulk.batches():
                     on_done(tally.count(outcomes))
-            except BaseException as error:
+            except BaseException:
                 flows.stop()
                 await _finish(bulk, tally)
-                if tally or not isinstance(error, Exception):
-                    report_after_interrupt(f"not finished: {tally}")
                 raise
 
 

@@ -29,6 +29,8 @@ def test_flows_that_ended_and_failures_are_counted_and_failures_reported(
     ]
     assert tally.count(outcomes) == [FLOWS[0]]
     assert str(tally) == "1 flow deleted, 1 ended before, 2 failed"
+    assert capsys.readouterr().err == ""
+    tally.report_failures()
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("conntrack-aio: delete udp 10.0.0.1:3: ")
     assert second == f"conntrack-aio: {FLOWS[3].orig}: mark: must be a number"
@@ -39,6 +41,7 @@ def test_an_ignored_error_counts_as_done(capsys: pytest.CaptureFixture[str]) -> 
     done = tally.count([Outcome(FLOWS[0], NoReply("no reply"))])
     assert done == [FLOWS[0]]
     assert str(tally) == "1 flow updated"
+    tally.report_failures()
     assert capsys.readouterr().err == ""
 
 

@@ -47,6 +47,7 @@ async def _delete(options: argparse.Namespace) -> int | None:
         print_matching,
     )
     from ..ending_connections import has_open_tcp
+    from ..terminal import is_terminal
 
     match = options.match
     async with connect(netns=options.netns) as conn:
@@ -62,7 +63,10 @@ async def _delete(options: argparse.Namespace) -> int | None:
             open_tcp = open_tcp or has_open_tcp(flows)
             printer.write(flows)
 
-        await change_matching(conn, match, conn.delete_many, tally, on_done)
+        shows_progress = not (options.quiet or is_terminal())
+        await change_matching(
+            conn, match, conn.delete_many, tally, on_done, shows_progress=shows_progress
+        )
         await _report(conn, options, str(tally), open_tcp)
     return 1 if tally.failed else None
 

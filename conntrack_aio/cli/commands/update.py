@@ -141,7 +141,12 @@ async def _update(options: argparse.Namespace, update: FlowUpdate) -> int | None
         await ask_about_matching(conn, match, options, "update", "updated")
         tally = Tally("updated", ignores=partial(_has_no_label_to_clear, update))
         await change_matching(
-            conn, match, lambda flows: conn.update_many(flows, **update), tally, lambda _: None
+            conn,
+            match,
+            lambda flows: conn.update_many(flows, **update),
+            tally,
+            on_done=lambda _: None,
+            shows_progress=not options.quiet,
         )
     report_summary(options, tally)
     return 1 if tally.failed else None
