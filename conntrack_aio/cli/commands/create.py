@@ -95,6 +95,7 @@ def _flow_of(options: argparse.Namespace) -> Flow:
     """Return the flow that the options describe. An invalid combination is an error."""
     from ...errors import EncodeError
     from ...model.flow import Flow
+    from ...model.protocols import TCP
     from ..tuple_arguments import parse_tuple
 
     parser: Parser = options.parser
@@ -102,6 +103,8 @@ def _flow_of(options: argparse.Namespace) -> Flow:
     for name in ("snat", "dnat"):
         if options.reply is not None and getattr(options, name) is not None:
             parser.error(f"argument --{name}: not allowed with --reply")
+    if options.state is not None and orig.proto != TCP:
+        parser.error("argument --state: only flows of tcp have this; see --protoinfo")
     try:
         reply = orig.inverse if options.reply is None else options.reply
     except EncodeError as error:

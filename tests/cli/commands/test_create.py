@@ -145,6 +145,7 @@ def test_a_missing_master_is_a_failure(lab: Lab) -> None:
         ("tcp 10.0.0.1:1 10.0.0.2:2 --timeout 5 --snat :", "argument --snat: "),
         ("tcp 10.0.0.1:1 10.0.0.2:2 --timeout 5 --status confirmed", "unknown status 'confirmed'"),
         ("tcp 10.0.0.1:1 10.0.0.2:2 --timeout 5 --state 99", "unknown TCP state '99'"),
+        ("udp 10.0.0.1:1 10.0.0.2:2 --timeout 5 --state close", "only flows of tcp have this"),
     ],
 )
 def test_wrong_arguments_are_errors_before_anything_is_created(line: str, message: str) -> None:
