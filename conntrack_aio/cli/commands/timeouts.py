@@ -287,6 +287,7 @@ async def _update(conn: Connection, options: argparse.Namespace) -> None:
 async def _delete(conn: Connection, options: argparse.Namespace) -> None:
     from ...errors import NotFound, ResourceBusy
     from ..object_lines import print_objects
+    from ..output import report_after_interrupt
     from ..summaries import count_of, report_summary
 
     if options.unused:
@@ -298,14 +299,19 @@ async def _delete(conn: Connection, options: argparse.Namespace) -> None:
         report_summary(options, f"{count_of(len(found), _NOUN)} would be deleted")
         return
     deleted: list[TimeoutPolicy] = []
-    for policy in found:
-        try:
-            await conn.timeouts.delete(policy.name)
-        except (NotFound, ResourceBusy):
-            if not options.unused:
-                raise
-            continue  # it is gone, or a rule uses it by now
-        deleted.append(policy)
+    try:
+        for policy in found:
+            try:
+                await conn.timeouts.delete(policy.name)
+            except (NotFound, ResourceBusy):
+                if not options.unused:
+                    raise
+            else:  # otherwise it is gone, or a rule uses it by now
+                deleted.append(policy)
+    except BaseException:
+        if deleted:
+            report_after_interrupt(f"not finished: {count_of(len(deleted), _NOUN)} deleted")
+        raise
     print_objects(options, deleted)
     report_summary(options, f"{count_of(len(deleted), _NOUN)} deleted")
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from socket import AF_INET, AF_INET6
 
+import anyio
 import pytest
 from support.command import do, run, run_here
 from support.lab import Lab
 
 from conntrack_aio import GenericTimeouts, TCPTimeouts, TimeoutPolicy, UDPTimeouts
+from conntrack_aio.testing import FakeKernel
 
 pytestmark = pytest.mark.kernel
 
@@ -99,6 +102,26 @@ def test_unused_policies_are_deleted_and_those_of_rules_kept(lab: Lab) -> None:
     assert (status, err) == (0, "conntrack-aio: 1 timeout policy deleted\n")
     assert out.startswith("dns ")
     assert set(policies(lab)) == {"web"}
+
+
+def test_a_failure_in_between_reports_how_many_were_deleted() -> None:
+    kernel = FakeKernel()
+
+    async def add_both() -> None:
+        async with kernel.connect() as conn:
+            await conn.timeouts.create(WEB)
+            await conn.timeouts.create(DNS)
+
+    anyio.run(add_both)
+    deletions = iter((False, True))
+    kernel.refuse(errno.EPERM, lambda request: request.verb == "delete policy" and next(deletions))
+    with kernel.installed():
+        status, out, err = run_here("timeouts", "delete", "--unused")
+    assert (status, out) == (1, "")
+    first, second = err.splitlines()
+    assert first == "conntrack-aio: not finished: 1 timeout policy deleted"
+    assert "EPERM" in second
+    assert len(kernel.timeout_policies) == 1
 
 
 def test_defaults_are_printed_and_changed(lab: Lab) -> None:
