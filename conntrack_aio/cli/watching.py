@@ -35,8 +35,11 @@ async def print_changes(conn: Connection, options: argparse.Namespace) -> None:
     """
     as_json: bool = options.json
     async with conn.table(options.match) as table, table.changes() as changes:
-        if not options.quiet and table.mode in _MODES:
-            report(_MODES[table.mode])
+        if not options.quiet:
+            if table.mode in _MODES:
+                report(_MODES[table.mode])
+            # Programs that start this one wait for this line.
+            report(f"watching: {len(table)} flows at the start")
         losses = _Losses(table, as_json=as_json)
         while True:
             batch: list[Change] = []
