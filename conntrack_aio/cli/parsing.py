@@ -8,12 +8,13 @@ import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from .arguments import parse_netns
+from .arguments import parse_netns, parse_tuple_text
 
 _MATCH_HELP: Final = (
-    "select flows by a match, such as: proto tcp and orig.dst in 10.0.0.0/8 "
-    "(one argument or several; default: all flows)"
+    "select flows by a match, such as: proto tcp and orig.dst in 10.0.0.0/8 (one argument or "
+    "several{default})"
 )
+_JSON_HELP: Final = "print JSON Lines instead of text"
 _QUOTING: Final = """\
 The shell interprets braces, parentheses, < and >. Quote a MATCH that contains
 any of them: 'proto tcp and orig.dport in {80, 443}' or 'orig.dport >= 1024'."""
@@ -51,6 +52,8 @@ class Parser(argparse.ArgumentParser):
         """Whether the option ``match`` is the text of a match."""
         self.explains_match = False
         """Whether the help ends with the fields of matches."""
+        self.subcommands: dict[str, Parser] = {}
+        """The parsers of its subcommands by their names."""
         self.explains_columns = False
         """Whether it ends with the names of columns, too."""
         self.accepts_dash: list[str] = []
@@ -104,10 +107,16 @@ def _columns_epilog() -> str:
 class Commands:
     """The subcommands of a parser, and the options that they share."""
 
-    def __init__(self, parser: Parser) -> None:
+    def __init__(self, parser: Parser, dest: str = "command") -> None:
+        """Create an empty list of subcommands.
+
+        :param parser: the parser that gets the subcommands.
+        :param dest: the option that has the name of the subcommand.
+        """
+        self._parser = parser
         self._subparsers = parser.add_subparsers(
             title="commands",
-            dest="command",
+            dest=dest,
             required=True,
             metavar="COMMAND",
             parser_class=Parser,
@@ -121,8 +130,17 @@ class Commands:
             "a path with a slash",
         )
         self.json = Parser(add_help=False)
-        self.json.add_argument(
-            "--json", action="store_true", help="print JSON Lines instead of text"
+        self.json.add_argument("--json", action="store_true", help=_JSON_HELP)
+        self.changes = Parser(add_help=False)
+        self.changes.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="print what would be affected, and change nothing",
+        )
+        self.changes.add_argument(
+            "--yes",
+            action="store_true",
+            help="do not ask; without a terminal, the command never asks",
         )
         self.quiet = Parser(add_help=False)
         self.quiet.add_argument(
@@ -158,7 +176,22 @@ class Commands:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.set_defaults(run=run, parser=command)
+        self._parser.subcommands[name] = command
         return command
+
+    def add_group(self, name: str, *, help: str, description: str) -> Commands:
+        """Add a subcommand that has subcommands of its own, and return these, of which none exist.
+
+        The options of each have its name as ``verb``.
+        """
+        group = self._subparsers.add_parser(
+            name,
+            help=help,
+            description=textwrap.fill(description, width=78),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self._parser.subcommands[name] = group
+        return Commands(group, "verb")
 
     def add_matching(
         self, name: str, run: Run, *parents: Parser, help: str, description: str
@@ -168,6 +201,45 @@ class Commands:
         Its options have the match as ``match``: a :class:`Match`, or ``None`` for all flows.
         """
         command = self.add(name, run, self.netns, *parents, help=help, description=description)
-        command.parses_match = command.explains_match = True
-        command.add_argument("match", nargs="*", metavar="MATCH", help=_MATCH_HELP)
+        _add_match(command, "; default: all flows")
         return command
+
+    def add_changing(self, name: str, run: Run, *, help: str, description: str) -> Parser:
+        """Add a subcommand that changes the flows that match, or the one entry of a tuple.
+
+        Its options have the match as ``match`` and the tuple as ``tuple``. It needs exactly one of
+        them, which :func:`require_match_or_tuple` checks.
+        """
+        parents = (self.netns, self.json, self.quiet, self.changes)
+        command = self.add(name, run, *parents, help=help, description=description)
+        _add_match(command, "")
+        command.add_argument(
+            "--tuple",
+            type=parse_tuple_text,
+            metavar="TUPLE",
+            help="instead of a match: the one entry with this tuple, in either direction, such as "
+            "'tcp 10.0.0.1:1000 10.1.0.1:80'; it is an error if there is none",
+        )
+        return command
+
+
+def _add_match(command: Parser, default: str) -> None:
+    """Add the argument ``MATCH``.
+
+    :param default: what the help says about the default.
+    """
+    command.parses_match = command.explains_match = True
+    text = _MATCH_HELP.format(default=default)
+    command.add_argument("match", nargs="*", metavar="MATCH", help=text)
+
+
+def require_match_or_tuple(options: argparse.Namespace, every_flow: str) -> None:
+    """Check that the options have a match or a tuple, and not both. Otherwise exit with an error.
+
+    :param options: the options of a subcommand of :meth:`Commands.add_changing`.
+    :param every_flow: says how to select every flow.
+    """
+    if options.match is None and options.tuple is None:
+        options.parser.error(f"a MATCH or --tuple is required; {every_flow}")
+    if options.match is not None and options.tuple is not None:
+        options.parser.error("argument --tuple: not allowed with a MATCH")
