@@ -33,7 +33,7 @@ from ...uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from ..packers import Packers, RequestValue, UnsupportedShape
 from ..reference import encode_fields
 from .common import NO_HINTS, request
-from .flow_creation import checked_flow, encode_new_entry, new_entry_values
+from .flow_creation import checked_flow, encode_new_entry, is_untranslated, new_entry_values
 from .flow_updates import encode_update
 from .selection import select
 from .targets import EntryKey, Target, as_target, lookup
@@ -348,7 +348,14 @@ def create_message(
     seq: int,
 ) -> bytes:
     """Return the complete message of :func:`create` with this sequence number."""
-    return _CREATE.pack(_shape_key(flow), seq, flow, nat_src, nat_dst)
+    return _CREATE.pack(_creation_key(flow, nat_src, nat_dst), seq, flow, nat_src, nat_dst)
+
+
+def _creation_key(flow: object, nat_src: object, nat_dst: object) -> Hashable:
+    """Return the shape key of a new entry: that of the flow, and whether a translation fits it."""
+    if nat_src is None and nat_dst is None:
+        return _shape_key(flow)
+    return _shape_key(flow), is_untranslated(flow)
 
 
 def _make_create(
