@@ -7,7 +7,7 @@ of the saved flow; otherwise it is in the way of that flow.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from copy import copy
 
 import anyio
@@ -47,19 +47,16 @@ class Restoration:
         conn: Connection,
         report: RestoreReport,
         options: RestoreOptions,
-        progress: Callable[[int], object] = lambda _: None,
     ) -> None:
         """Create the restoration. It does nothing yet.
 
         :param conn: the connection to the namespace.
         :param report: receives what is done with each flow and expectation.
         :param options: how to restore the table.
-        :param progress: called with the number of flows and expectations so far.
         """
         self._conn = conn
         self._report = report
         self._options = options
-        self._progress = progress
         self._labeled: dict[int, list[Flow]] = {}
         """The flows that were created and have labels, by their labels."""
         self._half_scaled: list[Flow] = []
@@ -87,7 +84,6 @@ class Restoration:
                 else:
                     update = self._options.update
                     self._report.add(Result.UPDATED if update else Result.EXISTING, flow)
-                self._progress(self._report.done)
         for saved in self._remaining_expectations(table.expectations):
             try:
                 await self._conn.expectations.get(saved.expectation.tuple, zone=saved.zone)
@@ -148,7 +144,6 @@ class Restoration:
                         await self._settle(sent[0], unsettled[0])
                         sent.popleft()
                         unsettled.popleft()
-                    self._progress(self._report.done)
             except BaseException:
                 stopped = True
                 with anyio.CancelScope(shield=True):

@@ -14,7 +14,7 @@ large table does not have to fit into memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from shutil import copyfileobj
 from tempfile import TemporaryFile
@@ -25,11 +25,11 @@ import attrs
 from ..bulk.new_flow import NewFlow
 from ..codec.json import from_dict, to_dict
 from ..codec.json_values import JSON, describe_json
-from ..errors import ConntrackError
+from ..errors import ConntrackError, EncodeError
 from ..model.enums import Status
 from ..model.expectations import Expectation
 from ..model.flow import Flow
-from ..model.values import describe_error
+from ..model.values import describe_error, number_within
 from .failures import CommandError
 
 FORMAT: Final = "conntrack_aio table"
@@ -45,8 +45,6 @@ _LONGEST_LINE: Final = 1 << 20
 
 _KEPT: Final = 100_000
 """Up to how many flows are kept in memory, about 1 KB each, instead of reading them once more."""
-
-_LINES_PER_REPORT: Final = 1000
 
 
 @attrs.frozen
@@ -90,6 +88,7 @@ class SavedTable:
         :raises CommandError: when this is not the first line of a saved table.
         """
         self._file = file
+        self._copy: BinaryIO | None = None
         self._name = name
         self._start = file.tell() if file.seekable() else 0
         self._first = file.readline(_LONGEST_LINE)
@@ -100,17 +99,19 @@ class SavedTable:
         self.related: list[Flow] = []
         """The flows with a master."""
         self.expectations: list[SavedExpectation] = []
+        self.checked = 0
+        """The number of lines that were checked so far."""
         self._kept: list[Flow] | None = []
         """The other flows; ``None`` if there are too many to keep."""
 
-    def check(self, progress: Callable[[int], object] = lambda _: None) -> None:
+    def check(self) -> None:
         """Check all lines.
 
-        :param progress: called with the number of lines that were checked so far.
         :raises CommandError: when a line is not that of a saved table. It names the line.
         """
         self._make_seekable()
         for number, item in self._items():
+            self.checked = number
             if isinstance(item, SavedExpectation):
                 self.expectations.append(item)
             else:
@@ -121,8 +122,6 @@ class SavedTable:
                     self._kept.append(item)
                     if len(self._kept) > _KEPT:
                         self._kept = None
-            if number % _LINES_PER_REPORT == 0:
-                progress(number)
 
     def unrelated(self) -> Iterator[Flow]:
         """Yield the flows without a master.
@@ -134,12 +133,17 @@ class SavedTable:
         items = (item for _, item in self._items())
         return (item for item in items if isinstance(item, Flow) and item.master is None)
 
+    def close(self) -> None:
+        """Close the copy of what came through a pipe, but not the file."""
+        if self._copy is not None:
+            self._copy.close()
+
     def _make_seekable(self) -> None:
         """Copy what comes through a pipe to a file, so that it can be read more than once."""
         if self._file.seekable():
             return
         try:
-            copy = TemporaryFile()  # noqa: SIM115 - it exists as long as this object
+            copy = self._copy = TemporaryFile()  # noqa: SIM115 - close() closes it
             copy.write(self._first)
             copyfileobj(self._file, copy)
         except OSError as error:
@@ -228,7 +232,10 @@ def _item_of(data: dict[str, JSON]) -> Flow | SavedExpectation:
     :raises ConntrackError: when it is not valid.
     """
     if "expectation" in data:
-        return from_dict(SavedExpectation, data)
+        saved = from_dict(SavedExpectation, data)
+        if saved.zone is not None:
+            number_within(saved.zone, 0xFFFF, "zone")
+        return saved
     return _restorable(from_dict(Flow, data))
 
 
@@ -238,7 +245,9 @@ def _restorable(flow: Flow) -> Flow:
     :raises EncodeError: when no entry can be created from the flow.
     """
     flow.id = flow.timestamp = None
-    if flow.timeout is None and flow.status is not None and flow.status & Status.OFFLOAD:
+    if flow.timeout is None:
+        if flow.status is None or not flow.status & Status.OFFLOAD:
+            raise EncodeError("a flow that is not offloaded needs one", ("timeout",))
         flow.timeout = OFFLOADED_TIMEOUT
     flow.validate()
     if flow.status is not None and flow.status & Status.NAT_DONE_MASK:
@@ -261,4 +270,6 @@ def opened(path: str) -> Generator[SavedTable]:
         else:
             name = path
             file = stack.enter_context(open(path, "rb"))
-        yield SavedTable(file, name)
+        table = SavedTable(file, name)
+        stack.callback(table.close)
+        yield table

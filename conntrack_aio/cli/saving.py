@@ -18,17 +18,13 @@ from .saved_tables import SavedExpectation, expectation_line, first_line, last_l
 
 
 async def save_table(
-    conn: Connection,
-    match: Match | None,
-    write: Callable[[str], object],
-    progress: Callable[[int], object] = lambda _: None,
+    conn: Connection, match: Match | None, write: Callable[[str], object]
 ) -> tuple[int, int]:
     """Write the lines of the table, and return the numbers of flows and expectations.
 
     :param conn: the connection to the namespace.
     :param match: which flows to save, instead of all.
     :param write: writes lines.
-    :param progress: called with the number of flows that were saved so far.
     """
     write(first_line(time.time_ns()))
     count = 0
@@ -38,7 +34,6 @@ async def save_table(
         write(json_lines(flows))
         masters += [flow for flow in flows if not is_absent(flow, "helper")]
         count += len(flows)
-        progress(count)
     expectations = await _expectations_of(conn, masters)
     for each in expectations:
         write(expectation_line(each))
