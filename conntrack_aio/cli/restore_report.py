@@ -85,6 +85,17 @@ class RestoreReport:
         """The number of flows and expectations so far."""
         return self._flows.total() + self._expectations.total()
 
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The numbers of flows so far, by the name of each result that occurred."""
+        return {result.value: count for result, count in self._flows.items()}
+
+    @property
+    def failures(self) -> list[str]:
+        """The texts of the failures so far."""
+        problems = self._problems.items()
+        return [_describe(*key, problem) for key, problem in problems if problem.is_failure]
+
     def add(self, result: Result, item: Item) -> None:
         """Count a flow or an expectation that did not fail."""
         self._count(result, item)
@@ -133,10 +144,9 @@ class RestoreReport:
                 report(_describe(what, reason, problem))
         if stopped or not self._quiet:
             report(("stopped before the end: " if stopped else "") + self._summary_text())
-        failed = any(problem.is_failure for problem in self._problems.values())
-        if self._output_error is not None and not failed and not stopped:
+        if self._output_error is not None and not self.failures and not stopped:
             raise self._output_error
-        return int(failed)
+        return int(bool(self.failures))
 
     def _count(self, result: Result, item: Item) -> None:
         counts = self._flows if isinstance(item, Flow) else self._expectations
