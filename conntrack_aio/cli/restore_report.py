@@ -41,11 +41,11 @@ _WOULD_BE: Final = {
 }
 """The first words of the lines of a dry run."""
 
-_SUMMARY: Final = {
+_SUMMARY: Final = {  # of a restore and of a dry run
     Result.CREATED: ("created {}", "would create {}"),
     Result.UPDATED: ("updated {}", "would update {}"),
-    Result.EXISTING: ("left {} alone that existed already", "would leave {} alone that exist"),
-    Result.EXPIRED: ("left out {} that have expired", "would leave out {} that have expired"),
+    Result.EXISTING: ("left {} alone", "would leave {} alone"),
+    Result.EXPIRED: ("{} expired",) * 2,
     Result.FAILED: ("failed to restore {}", "could not create {}"),
 }
 
