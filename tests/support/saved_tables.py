@@ -8,7 +8,9 @@ from copy import copy
 from functools import partial
 from typing import Final
 
-from conntrack_aio import Flow, Status, SynProxy, TCPFlags, TCPInfo, TCPState
+import anyio
+
+from conntrack_aio import Connection, Flow, Status, SynProxy, TCPFlags, TCPInfo, TCPState
 from conntrack_aio.cli.saved_tables import first_line, last_line
 from conntrack_aio.codec.json_lines import json_lines
 
@@ -65,3 +67,20 @@ def settable(flow: Flow) -> Flow:
 def in_order(flows: list[Flow]) -> list[Flow]:
     """Return the settable fields of flows, in an order that does not depend on the kernel's."""
     return sorted(map(settable, flows), key=lambda flow: (str(flow.orig), str(flow.reply)))
+
+
+async def list_at_rest(conn: Connection) -> list[Flow]:
+    """Wait until no packet is on its way, as a delayed acknowledgement may be; return the flows."""
+    with anyio.fail_after(TIMEOUT):
+        while True:
+            flows = await conn.list()
+            if all(_is_at_rest(flow.protoinfo) for flow in flows):
+                return flows
+
+
+def _is_at_rest(info: object) -> bool:
+    if not isinstance(info, TCPInfo):
+        return True
+    flags = TCPFlags(info.flags_orig or 0) | TCPFlags(info.flags_reply or 0)
+    settled = info.state in (TCPState.ESTABLISHED, TCPState.TIME_WAIT)
+    return settled and not flags & TCPFlags.DATA_UNACKNOWLEDGED
