@@ -12,7 +12,22 @@ from .arguments import parse_match
 from .failures import guarded
 from .parsing import Commands, Parser, Run
 
-COMMANDS: Final = ("list", "events", "count", "save", "restore", "explain", "sql", "demo")
+COMMANDS: Final = (
+    "list",
+    "get",
+    "count",
+    "events",
+    "watch",
+    "who",
+    "stats",
+    "sysctl",
+    "features",
+    "save",
+    "restore",
+    "explain",
+    "sql",
+    "demo",
+)
 """The subcommands in the order of the help. Each is a module of :mod:`.commands`."""
 
 _EPILOG: Final = """\

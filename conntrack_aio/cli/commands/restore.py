@@ -64,11 +64,13 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from ..progress import shown_progress
     from ..saved_tables import opened
 
     with opened(options.file) as table:
         # Outside of the event loop, an interrupt ends the check at once.
-        table.check()
+        with shown_progress("lines checked", lambda: table.checked, None, quiet=options.quiet):
+            table.check()
         return run_async(partial(_restore, options, table))
 
 
@@ -77,16 +79,22 @@ async def _restore(options: argparse.Namespace, table: SavedTable) -> int:
 
     from ...connecting import connect
     from ..output import resume_writes
+    from ..progress import shown_progress
     from ..restore_report import RestoreReport
     from ..restoring import Restoration, RestoreOptions
+    from ..terminal import is_terminal
 
     report = RestoreReport(json=options.json, quiet=options.quiet, dry_run=options.dry_run)
     elapsed = max(0, time.time_ns() - table.time) // 10**9 if options.subtract_elapsed else 0
     how = RestoreOptions(update=options.update, elapsed=elapsed)
+    total = table.flows + len(table.expectations)
+    prints = options.json or options.dry_run
+    quiet = options.quiet or (prints and is_terminal())
     async with connect(netns=options.netns) as conn:
         restoration = Restoration(conn, report, how)
         try:
-            await (restoration.dry_run(table) if options.dry_run else restoration.run(table))
+            with shown_progress("flows", lambda: report.done, total, quiet=quiet):
+                await (restoration.dry_run(table) if options.dry_run else restoration.run(table))
         except BaseException:
             resume_writes()
             report.finish(stopped=True)

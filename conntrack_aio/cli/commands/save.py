@@ -39,16 +39,24 @@ async def _save(options: argparse.Namespace) -> None:
     from ...connecting import connect
     from ..hints import report_for_count
     from ..output import flush_output, report, write_line, write_lines
+    from ..progress import dump_progress
     from ..restore_report import count_items
     from ..saving import save_table
+    from ..terminal import is_terminal
     from ..whole_files import written_whole
 
+    to_output = options.output == "-"
+    quiet = options.quiet or (to_output and is_terminal())
     async with connect(netns=options.netns) as conn:
-        if options.output == "-":
-            flows, expectations = await save_table(conn, options.match, write_lines)
+        if to_output:
+            with await dump_progress(conn, options.match, quiet=quiet):
+                flows, expectations = await save_table(conn, options.match, write_lines)
             flush_output()
         else:
-            with written_whole(options.output) as file:
+            with (
+                written_whole(options.output) as file,
+                await dump_progress(conn, options.match, quiet=quiet),
+            ):
                 flows, expectations = await save_table(
                     conn, options.match, lambda lines: file.write(lines.encode())
                 )
