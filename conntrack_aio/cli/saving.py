@@ -49,8 +49,10 @@ async def _expectations_of(conn: Connection, masters: Sequence[Flow]) -> list[Sa
     """
     if not masters:
         return []
+    expecting: set[Tuple] = set()
     try:
-        expecting = {found.master for found in await conn.expectations.list()}
+        async for found in conn.expectations.dump():
+            expecting.add(found.master)
     except NotSupported:
         return []  # this kernel has none
     saved: list[SavedExpectation] = []
@@ -58,10 +60,10 @@ async def _expectations_of(conn: Connection, masters: Sequence[Flow]) -> list[Sa
         if master.orig.without_zone not in expecting:
             continue
         try:
-            found = await conn.expectations.list(master=master)
+            expectations = await conn.expectations.list(master=master)
         except NotFound:
             continue  # the master has ended, and its expectations with it
-        saved += [_saved(master, expectation) for expectation in found]
+        saved += [_saved(master, expectation) for expectation in expectations]
     return saved
 
 
