@@ -17,7 +17,8 @@ from support.namespaces import new_network_namespace
 from support.processes import Process, wait_until
 from support.saved_tables import COMMAND, run, saved_text
 
-from conntrack_aio import Flow, Helper, Tuple, connect
+from conntrack_aio import Flow, Helper, Match, Tuple, connect
+from conntrack_aio.cli.command import parse
 
 pytestmark = pytest.mark.kernel
 
@@ -48,6 +49,40 @@ def count(lab: Lab) -> int:
 def with_helper(flow: Flow, name: str) -> Flow:
     flow.helper = Helper(name=name)
     return flow
+
+
+@pytest.mark.parametrize(
+    ("line", "options"),
+    [
+        ("save", {"output": "-", "match": None, "json": False}),
+        ("save --output f mark 3", {"output": "f", "match": Match(mark=3)}),
+        ("restore", {"file": "-", "dry_run": False, "update": False, "subtract_elapsed": False}),
+        ("restore f --dry-run", {"file": "f", "dry_run": True}),
+        ("restore --update --subtract-elapsed -", {"file": "-", "update": True}),
+    ],
+)
+def test_command_lines_are_parsed(line: str, options: dict[str, object]) -> None:
+    parsed = vars(parse(line.split()))
+    assert {name: parsed[name] for name in options} == options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["restore", "f", "g"], "unrecognized arguments: g"),
+        (["restore", ""], "the name of the file is empty"),
+        (["restore", "--output", "f"], "unrecognized arguments: --output"),
+        (["save", "--output", "f", "--output", "g"], "may be given only once"),
+        (["save", "--dry-run"], "unrecognized arguments: --dry-run"),
+    ],
+)
+def test_other_command_lines_are_errors(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_restore_creates_what_save_saved_in_another_namespace(lab: Lab, tmp_path: Path) -> None:
