@@ -14,7 +14,7 @@ import pytest
 from support import flows
 from support.lab import Lab
 from support.namespaces import new_network_namespace
-from support.processes import Process, wait_until
+from support.processes import Process, unread_bytes, wait_until
 from support.saved_tables import COMMAND, run, saved_text
 
 from conntrack_aio import Flow, Helper, Match, Tuple, connect
@@ -267,9 +267,10 @@ def test_restore_says_how_much_was_done_when_it_is_interrupted(lab: Lab, tmp_pat
 def test_an_interrupted_check_creates_nothing(lab: Lab, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with Process(lab, *RESTORE, str(pipe)) as process, pipe.open("w") as file:
-        file.write(saved_text(flows.tcp(1)).splitlines(keepends=True)[0])
+    with Process(lab, *RESTORE, str(pipe)) as process, pipe.open("wb") as file:
+        file.write(saved_text(flows.tcp(1)).splitlines(keepends=True)[0].encode())
         file.flush()
+        wait_until(lambda: not unread_bytes(file))
         process.signal(signal.SIGINT)
         assert process.wait() == (130, "")
     assert count(lab) == 0
