@@ -1,0 +1,79 @@
+"""A parsed command line."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .actions import Action, Table
+from .output_options import OutputOptions
+from .tuple_values import TupleValues
+from .values import Endpoint, IPAddress, Masked
+
+
+class NATFilter(NamedTuple):
+    """What ``-n``, ``-g`` or ``-j`` gives: that there is a translation, and perhaps to what."""
+
+    endpoint: Endpoint | None = None
+
+
+class Command(NamedTuple):
+    """An action, and the values of its options; ``None`` for those that were not given."""
+
+    action: Action = Action.NONE
+    table: Table = Table.CONNTRACK
+    given: frozenset[str] = frozenset()
+    """The names of the options that were given."""
+    output: OutputOptions = OutputOptions.NONE
+    label_names: dict[str, int] | None = None
+    """The bits of labels by name, if an option needed them and they could be read."""
+
+    # Selecting and describing entries
+    family: int = 0
+    proto: int | None = None
+    orig: TupleValues = TupleValues()
+    reply: TupleValues = TupleValues()
+    expected: TupleValues = TupleValues()
+    """The tuple of an expectation."""
+    mask: TupleValues = TupleValues()
+    """The masks of an expectation, or those of the original direction's addresses."""
+    src_nat: NATFilter | None = None
+    dst_nat: NATFilter | None = None
+    any_nat: NATFilter | None = None
+    zone: int | None = None
+    mark: Masked | None = None
+    status: Masked | None = None
+    """The bits that are to be set, and those that are to be compared."""
+    timeout: int | None = None
+    secmark: int | None = None
+    id: int | None = None
+    state: int | None = None
+    """The state of TCP, SCTP or DCCP."""
+    orig_vtag: int | None = None
+    reply_vtag: int | None = None
+    role: int | None = None
+    labels: int = 0
+    """The labels that have to be set."""
+    labels_added: int | None = None
+    """The labels to set."""
+    labels_removed: int | None = None
+    """The labels to clear."""
+
+    # Events
+    events: frozenset[str] = frozenset()
+    """The words of the event mask."""
+    buffer_size: int | None = None
+
+    @property
+    def networks(self) -> tuple[tuple[str, IPAddress, IPAddress], ...]:
+        """The addresses of the original direction that are compared under a mask.
+
+        Each has the name of its field, the address and the mask.
+        """
+        found: list[tuple[str, IPAddress, IPAddress]] = []
+        for name, address, mask in (
+            ("src", self.orig.src, self.mask.src),
+            ("dst", self.orig.dst, self.mask.dst),
+        ):
+            if address is not None and mask is not None:
+                found.append((name, address, mask))
+        return tuple(found)
