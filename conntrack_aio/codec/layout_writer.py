@@ -26,6 +26,8 @@ from .scalars import Scalar
 from .schema import Schema
 from .skeleton import Found, FoundUnknown, Skeleton, Survey, survey
 
+_FORMS: Final = 8
+"""The largest number of forms of lines whose writers a reader keeps."""
 _SHARED_OBJECTS: Final = 1 << 10
 """Limit of the memo of each shared class."""
 
@@ -448,6 +450,7 @@ class _ReaderCompiler:
 
         reader.set_often_read, reader.set_others = set_often_read, set_others
         reader.write_json, reader.write_text = write_json, write_text
+        reader.line_writers = BoundedMemo(_FORMS, lambda form: form.compile(self._obj))
         reader.absent = self._absent()
         return reader
 

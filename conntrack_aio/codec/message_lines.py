@@ -10,10 +10,34 @@ The result is the text of the reference: :func:`~.json.to_dict` for JSON, and
 
 from __future__ import annotations
 
-from ..function_builder import Expression, FunctionBuilder
+from collections.abc import Mapping
+
+from ..function_builder import BoundedMemo, Expression, FunctionBuilder
 from ..model.lazy_fields import WriteLine, lazy_classes_of
 from .lazy_objects import LazyObject
 from .raw_values import RawValues
+from .scalars import Scalar
+from .skeleton import Found, named_values
+
+Values = Mapping[str, Found]
+"""The values of an object that are present in messages of a skeleton, by the names of fields."""
+
+
+def values_in(found: Found | None) -> Values:
+    """Return the values of an object that is a value itself; none if it is absent."""
+    inside = None if found is None else found.inside
+    return {} if inside is None else named_values(inside)
+
+
+def scalar_of(found: Found) -> Scalar:
+    """Return how a value that is not an object is encoded."""
+    assert found.leaf.scalar is not None
+    return found.leaf.scalar
+
+
+def decoded(scalar: Scalar, raw: object) -> object:
+    """Return the value of a field for a raw value."""
+    return raw if scalar.memo is None else scalar.memo[raw]
 
 
 class LineWriter:
@@ -30,6 +54,16 @@ class LineWriter:
         self._obj = obj
         self._parameters = self.builder.parameter("obj"), self.builder.parameter("message")
         self._conditions: list[Expression] = []
+
+    def raw_value(self, found: Found) -> Expression:
+        """Return the raw value of a field: a number, or the bytes of its payload."""
+        scalar, size = found.leaf.scalar, found.end - found.start
+        return self.raw.unpack(found.start, size, None if scalar is None else scalar.code)
+
+    def looked_up(self, memo: BoundedMemo, found: Found) -> Expression:
+        """Return what a memo has for the raw value of a field."""
+        raw = self.raw_value(found)
+        return self.builder.expression("{memo}[{raw}]", memo=memo, raw=raw)
 
     def require(self, condition: Expression) -> None:
         """Leave a message to the reference if a condition on its raw values does not hold."""

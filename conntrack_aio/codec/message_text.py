@@ -6,7 +6,7 @@ these functions return ``None``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from ipaddress import IPv6Address
 from typing import Any, Final
@@ -21,7 +21,7 @@ from ..model.protocols import ICMP, ICMPV6
 from ..model.text import describe_state, label_parts, status_parts, time_piece
 from ..model.tuples import ICMP_INVERSE, ICMPV6_INVERSE, protocol_name
 from .lazy_objects import LazyObject
-from .message_lines import Line, LineWriter
+from .message_lines import Line, LineWriter, Values, decoded, scalar_of, values_in
 from .reference import decode_surveyed
 from .scalars import Scalar
 from .schema import Schema
@@ -31,9 +31,6 @@ _TEXTS: Final = 1 << 10
 """The limit of a memo of texts."""
 
 _ICMP_FIELDS: Final = ("icmp_type", "icmp_code", "icmp_id")
-
-Values = Mapping[str, Found]
-"""The values of an object that are present in messages of a skeleton, by the names of fields."""
 
 
 def compile_text(obj: LazyObject) -> WriteLine:
@@ -48,17 +45,6 @@ def _by_fields(obj: object, message: bytes) -> None:
     """Leave the text to be written from the fields of the object."""
 
 
-def _values_in(found: Found | None) -> Values:
-    """Return the values of an object that is a value itself; none if it is absent."""
-    inside = None if found is None else found.inside
-    return {} if inside is None else named_values(inside)
-
-
-def _scalar(found: Found) -> Scalar:
-    assert found.leaf.scalar is not None
-    return found.leaf.scalar
-
-
 class _TextWriter:
     """Writes the function."""
 
@@ -66,6 +52,7 @@ class _TextWriter:
         self._obj = obj
         self._writer = LineWriter(obj, "text")
         self._builder = self._writer.builder
+        self._raw, self._looked_up = self._writer.raw_value, self._writer.looked_up
 
     def compile_event(self) -> WriteLine:
         """Return the function that writes an event."""
@@ -93,12 +80,12 @@ class _TextWriter:
 
     def _flow(self, values: Values) -> Line:
         orig, reply = values["orig"], values["reply"]
-        line = Line(self._looked_up(_prefixed_protocols, _values_in(orig)["proto"]))
+        line = Line(self._looked_up(_prefixed_protocols, values_in(orig)["proto"]))
         if "protoinfo" in values:
             line.extend(self._state(values["protoinfo"]))
         line.add(" ")
-        line.extend(self._direction(_values_in(orig)))
-        self._add_reply(line, _values_in(orig), _values_in(reply))
+        line.extend(self._direction(values_in(orig)))
+        self._add_reply(line, values_in(orig), values_in(reply))
         if "status" in values:
             line.add(self._looked_up(_statuses, values["status"]))
         if "timeout" in values:
@@ -109,17 +96,17 @@ class _TextWriter:
             line.add(" zone=", self._raw(values["zone"]))
         if "labels" in values:
             labels = values["labels"]
-            line.add(self._looked_up(_labels_of(_scalar(labels)), labels))
-        name = _values_in(values.get("helper")).get("name")
+            line.add(self._looked_up(_labels_of(scalar_of(labels)), labels))
+        name = values_in(values.get("helper")).get("name")
         if name is not None:
-            memo = _scalar(name).memo
+            memo = scalar_of(name).memo
             assert memo is not None
             line.add(" helper=", self._looked_up(memo, name))
         if "master" in values:
             line.add(" master=(")
-            line.extend(self._tuple(_values_in(values["master"])))
+            line.extend(self._tuple(values_in(values["master"])))
             line.add(")")
-        counters = [_values_in(values.get(f"counters_{each}")) for each in ("orig", "reply")]
+        counters = [values_in(values.get(f"counters_{each}")) for each in ("orig", "reply")]
         for each in ("packets", "bytes"):
             self._add_counts(line, each, [values.get(each) for values in counters])
         return line
@@ -129,10 +116,10 @@ class _TextWriter:
         schema = protoinfo.inside.schema
         if is_shared(schema.cls):
             return Line(self._looked_up(_shared_states(schema), protoinfo))
-        state = _values_in(protoinfo).get("state")
+        state = values_in(protoinfo).get("state")
         if state is None:
             return Line()
-        return Line(self._looked_up(_states_of(_scalar(state)), state))
+        return Line(self._looked_up(_states_of(scalar_of(state)), state))
 
     def _direction(self, values: Values) -> Line:
         if any(name in values for name in _ICMP_FIELDS):
@@ -160,7 +147,7 @@ class _TextWriter:
     def _endpoint(self, address: Found, port: Found | None) -> Line:
         if port is None:
             return Line(self._address(address))
-        if _scalar(address).types == (IPv6Address,):
+        if scalar_of(address).types == (IPv6Address,):
             return Line("[", self._address(address), "]:", self._raw(port))
         return Line(self._address(address), ":", self._raw(port))
 
@@ -240,16 +227,8 @@ class _TextWriter:
 
     # -- values -----------------------------------------------------------------------------
 
-    def _raw(self, found: Found) -> Expression:
-        scalar, size = found.leaf.scalar, found.end - found.start
-        return self._writer.raw.unpack(found.start, size, None if scalar is None else scalar.code)
-
-    def _looked_up(self, memo: BoundedMemo, found: Found) -> Expression:
-        raw = self._raw(found)
-        return self._builder.expression("{memo}[{raw}]", memo=memo, raw=raw)
-
     def _address(self, found: Found) -> Expression:
-        is_ipv6 = _scalar(found).types == (IPv6Address,)
+        is_ipv6 = scalar_of(found).types == (IPv6Address,)
         return self._looked_up(ipv6_texts if is_ipv6 else ipv4_texts, found)
 
     def _unless_zero(self, format: str, number: Expression) -> Expression:
@@ -280,17 +259,13 @@ _statuses: Final = _memo(lambda raw: _joined(status_parts(raw)))
 @cache
 def _labels_of(scalar: Scalar) -> BoundedMemo:
     """Return the memo of the texts of labels."""
-    return _memo(lambda raw: _joined(label_parts(_value_of(scalar, raw))))
+    return _memo(lambda raw: _joined(label_parts(decoded(scalar, raw))))
 
 
 @cache
 def _states_of(scalar: Scalar) -> BoundedMemo:
     """Return the memo of the texts of states."""
-    return _memo(lambda raw: f" {describe_state(_value_of(scalar, raw))}")
-
-
-def _value_of(scalar: Scalar, raw: object) -> object:
-    return raw if scalar.memo is None else scalar.memo[raw]
+    return _memo(lambda raw: f" {describe_state(decoded(scalar, raw))}")
 
 
 @cache

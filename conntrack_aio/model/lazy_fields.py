@@ -33,10 +33,20 @@ WriteLine = Callable[[Any, bytes], str | None]
 class FieldReader:
     """Reads the objects that are decoded from messages of one skeleton."""
 
-    __slots__ = ("absent", "set_often_read", "set_others", "start", "write_json", "write_text")
+    __slots__ = (
+        "absent",
+        "line_writers",
+        "set_often_read",
+        "set_others",
+        "start",
+        "write_json",
+        "write_text",
+    )
 
     absent: frozenset[str]
     """The fields that are always absent, by the skeleton."""
+    line_writers: dict[Any, WriteLine]
+    """Write an object in other forms of lines, by the form. The codec adds a missing one."""
     set_often_read: SetFields
     set_others: SetFields
     start: int

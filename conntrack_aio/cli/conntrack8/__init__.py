@@ -1,0 +1,1 @@
+"""The language of conntrack(8): its options, actions and output."""
