@@ -19,7 +19,7 @@ import sys
 INTERRUPTED = 130
 """The exit status of a program that an interrupt ended: 128 + SIGINT, as in shells."""
 
-_SCRIPT = "conntrack-aio"
+_SCRIPTS = ("conntrack-aio", "conntrack")
 _MODULES = ("conntrack_aio", "conntrack_aio.cli.demo")
 
 
@@ -27,7 +27,7 @@ def _is_command() -> bool:
     """Return whether this process was started as the command."""
     program = sys.argv[0] if sys.argv else ""
     if program != "-m":
-        return os.path.basename(program) == _SCRIPT
+        return os.path.basename(program) in _SCRIPTS
     # Python sets argv[0] to "-m" until it has found the module. In orig_argv the module's name
     # precedes the arguments, perhaps joined to options: -Imconntrack_aio.
     index = len(sys.orig_argv) - len(sys.argv)

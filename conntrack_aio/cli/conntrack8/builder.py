@@ -7,13 +7,13 @@ from typing import Final
 
 from ...model.enums import DCCPRole, DCCPState, SCTPState, Status, TCPState
 from . import values
-from .commands import Command, NATFilter
+from .commands import Command, GivenStatus, NATFilter
 from .label_names import ALL_LABELS
 from .messages import CommandFailure, invalid, warn
 from .output_options import OutputOptions
 from .protocols import BY_NUMBER, DCCP, SCTP, TCP, Protocol
 from .tuple_values import TupleValues, inverse_icmp_type
-from .values import IPAddress, Masked
+from .values import IPAddress
 
 _STATUS_WORDS: Final = {
     "ASSURED": int(Status.ASSURED),
@@ -28,7 +28,6 @@ _STATUS_WORDS: Final = {
 }
 """The bits of the words of ``-u``. A shortened word means the first that begins so."""
 
-_NAMED_STATUS: Final = sum(_STATUS_WORDS.values())
 _NAT_WORDS: Final = {"SRC_NAT": "src-nat", "DST_NAT": "dst-nat"}
 """The words of ``-u`` that are ignored, each with the option that takes its place."""
 
@@ -145,19 +144,18 @@ class CommandBuilder:
 
     def set_status(self, text: str) -> None:
         """Set status bits, and those to compare."""
-        bits = compared = 0
+        bits = cleared = 0
         for word, negated in values.parse_words(text, (*_STATUS_WORDS,), _UNREPLIED, negatable=True):
             if word in _NAT_WORDS:
                 warn(f"WARNING: ignoring {word}, use --{_NAT_WORDS[word]} instead")
             elif word == _UNREPLIED:
-                compared |= Status.SEEN_REPLY
-            elif word == "UNSET":
-                compared |= 0 if negated else _NAMED_STATUS
+                cleared |= Status.SEEN_REPLY
+            elif negated:
+                cleared |= _STATUS_WORDS[word]
             else:
-                compared |= _STATUS_WORDS[word]
-                bits |= 0 if negated else _STATUS_WORDS[word]
-        before = self.command.status or Masked(0, 0)
-        self.set(status=Masked(before.value | bits, before.mask | compared))
+                bits |= _STATUS_WORDS[word]
+        before = self.command.status or GivenStatus(0, 0)
+        self.set(status=GivenStatus(before.bits | bits, before.cleared | cleared))
 
     def set_label_filter(self, text: str) -> None:
         """Add labels that have to be set."""

@@ -16,6 +16,15 @@ class NATFilter(NamedTuple):
     endpoint: Endpoint | None = None
 
 
+class GivenStatus(NamedTuple):
+    """The status bits of ``-u``."""
+
+    bits: int
+    """The bits that were named."""
+    cleared: int
+    """The bits that were named with ``!``, and that of ``UNREPLIED``."""
+
+
 class Command(NamedTuple):
     """An action, and the values of its options; ``None`` for those that were not given."""
 
@@ -41,8 +50,7 @@ class Command(NamedTuple):
     any_nat: NATFilter | None = None
     zone: int | None = None
     mark: Masked | None = None
-    status: Masked | None = None
-    """The bits that are to be set, and those that are to be compared."""
+    status: GivenStatus | None = None
     timeout: int | None = None
     secmark: int | None = None
     id: int | None = None

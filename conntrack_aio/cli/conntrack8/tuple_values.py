@@ -53,7 +53,7 @@ class TupleValues(NamedTuple):
         src = zero if self.src is None else self.src
         dst = zero if self.dst is None else self.dst
         # The constructor would convert two IPv4-mapped addresses to IPv4.
-        result = Tuple(src=zero, dst=zero, **{**self._asdict(), "src": zero, "dst": zero, "proto": proto})
+        result = Tuple(**self._replace(src=zero, dst=zero, proto=proto)._asdict())
         result.src, result.dst = src, dst
         return result
 
