@@ -22,7 +22,7 @@ _STATES = {
 
 _IPV4 = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "192.0.2.1")
 _IPV6 = ("fd00::1", "fd00::2", "2001:db8::1")
-_BAD_ADDRESSES = ("300.1.1.1", "", "x", "10.0.0.1x", "fd00::g", "::1%lo", "10.0.0.1/", "\udcff")
+_BAD_ADDRESSES = ("300.1.1.1", "", "x", "10.0.0.1x", "fd00::g", "::1%lo", "\udcff")
 _ODD_NUMBERS = ("", "x", "-1", "0x10", "010", "5x", " 5", "99999999999999999999", "65536", "+2")
 _STATUS = ("ASSURED", "SEEN_REPLY", "assured", "SEEN", "A", "FIXED_TIMEOUT", "EXPECTED")
 _LONG_NAMES = {
@@ -121,10 +121,11 @@ class Generator:
             arguments[position:position] = self._pick(self._STRAY)
         elif kind == 2 and arguments:
             index = self._random.randrange(len(arguments))
-            odd = (*_BAD_ADDRESSES, *_ODD_NUMBERS)
-            # Only values are replaced: another command might be one that changes the table.
-            if not arguments[index].startswith("-"):
-                arguments[index] = self._pick(odd)
+            # Only values are replaced: another command might be one that changes the table. The
+            # program ignores the value of a security mark.
+            before = arguments[index - 1] if index else ""
+            if not arguments[index].startswith("-") and before not in ("-c", "--secmark"):
+                arguments[index] = self._pick((*_BAD_ADDRESSES, *_ODD_NUMBERS))
         elif kind == 3 and len(arguments) > 1:
             index = self._random.randrange(len(arguments))
             arguments.append(arguments.pop(index))
@@ -176,9 +177,9 @@ class Generator:
     def _listing(self) -> list[list[str]]:
         """Return options of ``-L``, each with its argument."""
         addresses = _IPV4 if self._chance(0.75) else _IPV6
-        options = [self._some(*self._filters(addresses))]
+        # A status after a mark is left out, here and below: the program takes it for the mark.
+        options = [self._some(["-u", self._status()]), self._some(*self._filters(addresses))]
         options.append(self._some(self._output()))
-        options.append(self._some(["-u", self._status()]))
         # IPv6 addresses of translations are left out: the program ignores them.
         if self._chance(0.3):
             options.append(self._nat(_IPV4 if addresses is _IPV4 else (), any_nat=True))
@@ -195,7 +196,8 @@ class Generator:
             options.append(["-s", self._pick(addresses)])
         # Statuses that are to be clear are left out: the program deletes the whole table.
         if self._chance(0.15):
-            options.append(["-u", self._pick(("ASSURED", "SEEN_REPLY", "ASSURED,SEEN_REPLY"))])
+            statuses = ("ASSURED", "SEEN_REPLY", "ASSURED,SEEN_REPLY")
+            options.insert(0, ["-u", self._pick(statuses)])
         options.append(self._some(self._output(("id", "extended", "labels")), chance=0.1))
         options.append(self._some(["-i", "12345"], chance=0.05))
         if self._chance(0.1):
@@ -219,11 +221,11 @@ class Generator:
         address = self._pick(addresses)
         return address + self._pick(("/8", "/24", "/31", "/0")) if self._chance(0.2) else address
 
-    def _protocol_filter(self) -> list[list[str]]:
-        if self._chance(0.4):
-            return []
+    def _protocol_filter(self, without: str = "") -> list[list[str]]:
         # The keys of GRE are left out: the program ignores them.
         protocol = self._pick((*PORTED, "tcp", "udp", "icmp", "icmpv6", "igmp", "50", "0"))
+        if protocol == without or self._chance(0.4):
+            return []
         options = [["-p", self._protocol(protocol)]]
         if protocol in PORTED:
             names = ("--sport", "--dport", "--reply-port-src", "--reply-port-dst")
@@ -251,8 +253,8 @@ class Generator:
         options.append(["-t", self._pick(("1000", "5000", "100000", "0x", "99999999999"))])
         options.append(
             self._some(
-                ["-m", self._mark()],
                 ["-u", self._pick((*_STATUS, "ASSURED,SEEN_REPLY", "UNSET", "OFFLOAD"))],
+                ["-m", self._mark()],
                 ["-w", self._pick(("5", "7"))],
                 ["--orig-zone", "6"],
                 ["--label-add", self._pick(("web", "db", "web,last"))],
@@ -295,11 +297,12 @@ class Generator:
         """
         addresses = _IPV4 if self._chance(0.75) else _IPV6
         options = [["-s", self._pick(addresses)], ["-d", self._pick(addresses)]]
-        options += self._protocol_filter()
+        # DCCP is left out: to the program, entries whose ports are not known have any port.
+        options += self._protocol_filter(without="dccp")
         changes = self._some(
+            ["-u", self._pick(("ASSURED", "SEEN_REPLY", "ASSURED,SEEN_REPLY"))],
             ["-m", self._mark()],
             ["-t", self._pick(("1500", "2500"))],
-            ["-u", self._pick(("ASSURED", "SEEN_REPLY", "ASSURED,SEEN_REPLY"))],
             ["--label-add", self._pick(("web", "db"))],
             chance=0.4,
         )

@@ -7,7 +7,7 @@ from typing import Final
 
 from ...model.enums import DCCPRole, DCCPState, SCTPState, Status, TCPState
 from . import values
-from .commands import Command, GivenStatus, NATFilter
+from .commands import Command, GivenStatus, GivenNAT
 from .label_names import ALL_LABELS
 from .messages import CommandFailure, invalid, warn
 from .output_options import OutputOptions
@@ -87,18 +87,15 @@ class CommandBuilder:
             raise invalid("mismatched address family")
         self.set(family=family)
 
-    def _set_family_of(self, address: IPAddress) -> None:
-        self.set_family(AF_INET if address.version == 4 else AF_INET6)
-
     def set_address(self, option: str, text: str) -> None:
         """Set an address of the original direction or of an expectation, perhaps with a mask.
 
         :param option: ``src``, ``dst``, ``tuple-src`` or ``tuple-dst``.
         """
         first, _, end = option.rpartition("-")
-        address, mask = values.parse_network(text)
-        self._set_family_of(address)
+        address, bits = self._split_address(text)
         self._set_in(_DIRECTIONS.get(first, "orig"), **{end: address})
+        mask = None if bits is None else values.parse_prefix(bits, address)
         if mask is not None:
             self.set(given=self.command.given | {f"mask-{end}"})
             self._set_in("mask", **{end: mask})
@@ -106,9 +103,7 @@ class CommandBuilder:
     def set_plain_address(self, option: str, text: str) -> None:
         """Set an address of the reply direction, or a mask."""
         first, _, end = option.rpartition("-")
-        address = values.parse_plain_address(text, option)
-        self._set_family_of(address)
-        self._set_in(_DIRECTIONS[first], **{end: address})
+        self._set_in(_DIRECTIONS[first], **{end: self._plain_address(option, text)})
 
     def set_nat(self, option: str, text: str | None) -> None:
         """Set a translation.
@@ -118,12 +113,31 @@ class CommandBuilder:
         """
         field = option.replace("-", "_")
         if text is None:
-            before: NATFilter | None = getattr(self.command, field)
-            self.set(**{field: before or NATFilter()})
+            before: GivenNAT | None = getattr(self.command, field)
+            self.set(**{field: before or GivenNAT()})
             return
-        endpoint = values.parse_endpoint(text, option)
-        self._set_family_of(endpoint.address)
-        self.set(**{field: NATFilter(endpoint)})
+        name, port = values.split_endpoint(text)
+        self.set(**{field: GivenNAT(self._plain_address(option, name), port)})
+
+    def _plain_address(self, option: str, text: str) -> IPAddress:
+        """Parse an address for an option that takes no mask.
+
+        :raises CommandFailure: when the text is not valid.
+        """
+        address, bits = self._split_address(text)
+        if bits is not None:
+            raise invalid(f"CIDR notation unavailable for `--{option}'")
+        return address
+
+    def _split_address(self, text: str) -> tuple[IPAddress, str | None]:
+        """Parse an address that must be of the command's family.
+
+        :returns: the address, and the text that follows a ``/`` behind it.
+        :raises CommandFailure: when the text is not an address, or the family is another.
+        """
+        address, bits = values.split_address(text)
+        self.set_family(AF_INET if address.version == 4 else AF_INET6)
+        return address, bits
 
     def set_zone(self, option: str, text: str) -> None:
         """Set a zone: of both directions, or of one."""

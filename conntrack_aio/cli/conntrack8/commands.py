@@ -7,13 +7,14 @@ from typing import NamedTuple
 from .actions import Action, Table
 from .output_options import OutputOptions
 from .tuple_values import TupleValues
-from .values import Endpoint, IPAddress, Masked
+from .values import IPAddress, Masked
 
 
-class NATFilter(NamedTuple):
+class GivenNAT(NamedTuple):
     """What ``-n``, ``-g`` or ``-j`` gives: that there is a translation, and perhaps to what."""
 
-    endpoint: Endpoint | None = None
+    address: IPAddress | None = None
+    port: int | None = None
 
 
 class GivenStatus(NamedTuple):
@@ -45,9 +46,9 @@ class Command(NamedTuple):
     """The tuple of an expectation."""
     mask: TupleValues = TupleValues()
     """The masks of an expectation, or those of the original direction's addresses."""
-    src_nat: NATFilter | None = None
-    dst_nat: NATFilter | None = None
-    any_nat: NATFilter | None = None
+    src_nat: GivenNAT | None = None
+    dst_nat: GivenNAT | None = None
+    any_nat: GivenNAT | None = None
     zone: int | None = None
     mark: Masked | None = None
     status: GivenStatus | None = None

@@ -108,7 +108,7 @@ class _Updater:
         if flow.zone or flow.orig.zone:
             # The program sends the request without the zone.
             raise NotFound(errno.ENOENT, "update")
-        if any(nat is not None and nat.endpoint for nat in (command.src_nat, command.dst_nat)):
+        if any(nat is not None and nat.address for nat in (command.src_nat, command.dst_nat)):
             raise KernelError(errno.EOPNOTSUPP, "update")
         if int(changes.get("status") or 0) & Status.EXPECTED & ~int(flow.status or 0):
             raise KernelError(errno.EBUSY, "update")

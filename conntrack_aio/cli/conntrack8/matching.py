@@ -11,7 +11,7 @@ from ...model.enums import Status
 from ...model.flow import Flow
 from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPInfo
 from ...model.tuples import Tuple
-from .commands import Command, NATFilter
+from .commands import Command, GivenNAT
 from .protocols import BY_NUMBER, ICMP, ICMPV6
 from .tuple_values import TupleValues
 
@@ -141,19 +141,17 @@ def _nat_and_label_tests(command: Command) -> Iterator[FlowTest]:
         yield lambda flow: (flow.labels or 0) & labels == labels
 
 
-def _is_translated(flow: Flow, nat: NATFilter, *, source: bool) -> bool:
+def _is_translated(flow: Flow, nat: GivenNAT, *, source: bool) -> bool:
     """Return whether one end of a flow is translated, to the endpoint if one was given."""
     nats = flow.nat
     found = None if nats is None else nats.src if source else nats.dst
     if found is None:
         return False
-    if nat.endpoint is None:
+    if nat.address is None:
         return True
-    address, port = nat.endpoint
     return (
-        found.before.address != found.after.address
-        and found.after.address == address
-        and (port is None or (found.before.port != found.after.port == port))
+        found.before.address != found.after.address == nat.address
+        and (nat.port is None or found.before.port != found.after.port == nat.port)
     )
 
 

@@ -13,9 +13,9 @@ from ...model.flow import Flow
 from ...model.nat import NATRange
 from ...model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
 from ...model.tuples import Tuple
-from .commands import Command, NATFilter
+from .commands import Command, GivenNAT
 from .messages import CommandFailure, operation_failed
-from .protocols import BY_NUMBER, DCCP, ICMP, ICMPV6, SCTP, TCP
+from .protocols import BY_NUMBER, DCCP, ICMP, ICMPV6, SCTP, TCP, UDP
 from .tuple_values import TupleValues
 from .values import IPAddress
 
@@ -47,12 +47,10 @@ def new_flow(command: Command) -> NewFlow:
     :raises CommandFailure: when the kernel would refuse the status.
     :raises EncodeError: when the tuples are incomplete, or do not fit each other.
     """
-    if command.status is not None and command.status.bits & _READ_ONLY:
-        raise operation_failed(command.action, errno.EBUSY)
     proto = command.proto or 0
     orig_values, reply_values = _both_directions(command)
     orig, reply = _to_tuple(orig_values, proto), _to_tuple(reply_values, proto)
-    nat_src, nat_dst = _translation(command, orig, reply)
+    nat_src, nat_dst = _translation(command, orig)
     if nat_src is not None or nat_dst is not None:
         zone = reply.zone
         reply = orig.inverse
@@ -67,6 +65,9 @@ def new_flow(command: Command) -> NewFlow:
         labels=command.labels_added,
         protoinfo=protoinfo_of(command),
     )
+    flow.validate()
+    if command.status is not None and command.status.bits & _READ_ONLY:
+        raise operation_failed(command.action, errno.EBUSY)
     return NewFlow(flow, nat_src=nat_src, nat_dst=nat_dst)
 
 
@@ -109,26 +110,30 @@ def _to_tuple(given: TupleValues, proto: int) -> Tuple:
     return given.to_tuple(proto)
 
 
-def _translation(
-    command: Command, orig: Tuple, reply: Tuple
-) -> tuple[NATRange | None, NATRange | None]:
+def _translation(command: Command, orig: Tuple) -> tuple[NATRange | None, NATRange | None]:
     """Return what the source and the destination are translated to.
 
     If one of them has an address to translate to, values of replies that were given and differ
     from the other direction are a translation, too: the kernel makes the tuple of replies itself.
     """
     src, dst = command.src_nat, command.dst_nat
-    if not any(nat is not None and nat.endpoint is not None for nat in (src, dst)):
+    if not any(nat is not None and nat.address is not None for nat in (src, dst)):
         return None, None
     given = command.reply
+    if orig.proto not in (TCP, UDP):  # the program sends the ports of these protocols only
+        src, dst = _without_port(src), _without_port(dst)
     return (
         _range(src, orig.src, orig.sport, given.dst, given.dport),
         _range(dst, orig.dst, orig.dport, given.src, given.sport),
     )
 
 
+def _without_port(nat: GivenNAT | None) -> GivenNAT | None:
+    return None if nat is None else nat._replace(port=None)
+
+
 def _range(
-    nat: NATFilter | None,
+    nat: GivenNAT | None,
     before: IPAddress,
     port_before: int | None,
     address: IPAddress | None,
@@ -144,9 +149,8 @@ def _range(
     """
     if port == port_before:
         port = None
-    if nat is not None and nat.endpoint is not None:
-        wanted = nat.endpoint.port
-        return NATRange.of(nat.endpoint.address, port if wanted is None else wanted)
+    if nat is not None and nat.address is not None:
+        return NATRange.of(nat.address, port if nat.port is None else nat.port)
     if address in (None, before) and port is None:
         return None
     return NATRange.of(before if address is None else address, port)

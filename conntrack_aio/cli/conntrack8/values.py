@@ -81,9 +81,11 @@ def parse_mark(text: str) -> Masked:
 # Addresses
 
 
-def parse_address(text: str) -> IPAddress:
+def parse_address(text: str, shown: str) -> IPAddress:
     """Parse an address. IPv4 addresses may have fewer than four parts.
 
+    :param text: the text.
+    :param shown: the text that a message shows.
     :raises CommandFailure: when the text is not an address.
     """
     for family, parse, cls in (
@@ -94,72 +96,54 @@ def parse_address(text: str) -> IPAddress:
             return cls(parse(family, text))
         except (OSError, ValueError):
             pass
-    raise invalid(f"Invalid IP address `{text}'")
+    raise invalid(f"Invalid IP address `{shown}'")
 
 
-class Network(NamedTuple):
-    """An address, and a mask of it if it was given as ``ADDRESS/BITS``."""
+def split_address(text: str) -> tuple[IPAddress, str | None]:
+    """Parse an address, and return it with the text that follows a ``/`` behind it.
 
-    address: IPAddress
-    mask: IPAddress | None
-
-
-def parse_network(text: str) -> Network:
-    """Parse ``ADDRESS[/BITS]``.
-
-    :raises CommandFailure: when the text is not valid.
+    :raises CommandFailure: when the text does not begin with an address.
     """
-    name, slash, bits = text.partition("/")
-    address = parse_address(name)
-    if not slash or not bits:
-        return Network(address, None)
+    name, slash, rest = text.partition("/")
+    return parse_address(name, text), rest if slash else None
+
+
+def parse_prefix(bits: str, address: IPAddress) -> IPAddress | None:
+    """Return the mask for the number of leading bits that count; ``None`` if all do.
+
+    The program takes no number for 0, so that ``ADDRESS/`` is any address. Here it is an error.
+
+    :param bits: the number.
+    :param address: the address that is compared under the mask.
+    :raises CommandFailure: when the number is not valid.
+    """
     length = address.max_prefixlen
     prefix, end = parse_leading_integer(bits, 10)
-    if end != len(bits) or not 0 <= prefix <= length:
+    if not bits or end != len(bits) or not 0 <= prefix <= length:
         raise invalid("Invalid netmask")
     if prefix == length:
-        return Network(address, None)
-    mask = (1 << length) - (1 << length - prefix)
-    return Network(address, type(address)(mask))
+        return None
+    return type(address)((1 << length) - (1 << length - prefix))
 
 
-def parse_plain_address(text: str, option: str) -> IPAddress:
-    """Parse an address for an option that takes no network.
-
-    :raises CommandFailure: when the text is not an address.
-    """
-    address, mask = parse_network(text)
-    if mask is not None:
-        raise invalid(f"CIDR notation unavailable for `--{option}'")
-    return address
-
-
-class Endpoint(NamedTuple):
-    """An address, and perhaps a port."""
-
-    address: IPAddress
-    port: int | None
-
-
-def parse_endpoint(text: str, option: str) -> Endpoint:
+def split_endpoint(text: str) -> tuple[str, int | None]:
     """Parse ``IP[:PORT]``, where an IPv6 address with a port has brackets.
 
+    :returns: the text of the address, and the port.
     :raises CommandFailure: when the text is not valid.
     """
-    name, port = _split_endpoint(text)
-    number: int | None = None
-    if port is not None:
-        if not port:
-            raise invalid("No port specified after `:'")
-        if not re.fullmatch("[0-9]+", port, re.ASCII) or len(port.lstrip("0")) > 5:
-            raise invalid(f"Invalid port `{port}'")
-        number = int(port)
-        if number > 0xFFFF:
-            raise invalid(f"Invalid port `{port}'")
-    return Endpoint(parse_plain_address(name, option), number)
+    name, port = _split_port(text)
+    if port is None:
+        return name, None
+    if not port:
+        raise invalid("No port specified after `:'")
+    digits = port.lstrip("0") or "0"
+    if not re.fullmatch("[0-9]+", port) or len(digits) > 5 or int(digits) > 0xFFFF:
+        raise invalid(f"Invalid port `{port}'")
+    return name, int(digits)
 
 
-def _split_endpoint(text: str) -> tuple[str, str | None]:
+def _split_port(text: str) -> tuple[str, str | None]:
     if text.startswith("["):
         name, bracket, rest = text[1:].partition("]")
         if not bracket:
