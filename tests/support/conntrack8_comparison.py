@@ -16,7 +16,9 @@ _OURS = f"conntrack v{__version__} (conntrack_aio)"
 _THEIRS = re.compile(r"conntrack v[0-9.]+ \(conntrack-tools\)")
 
 _TIMEOUT = re.compile(r"^((?:ipv[46] +\d+ )?[a-z0-9]+ +\d+ )(\d+)|(<timeout>)(\d+)|(-t )(\d+)")
-_VARYING = re.compile(r"\b(use|delta-time|insert|found|searched|error)=\d+|<(use|deltatime)>\d+|Version \S+")
+_VARYING = re.compile(
+    r"\b(use|delta-time|insert|found|searched|error)=\d+|<(use|deltatime)>\d+|Version \S+"
+)
 _IDS = re.compile(r"\bid=\d{6,}|<id>\d+|\[start=.*?\]|<start>\d+")
 
 _UPDATES = re.compile(r" [0-9]+ flow entries have been updated\.")

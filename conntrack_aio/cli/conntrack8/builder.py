@@ -7,7 +7,7 @@ from typing import Final
 
 from ...model.enums import DCCPRole, DCCPState, SCTPState, Status, TCPState
 from . import values
-from .commands import Command, GivenStatus, GivenNAT
+from .commands import Command, GivenNAT, GivenStatus
 from .label_names import ALL_LABELS
 from .messages import CommandFailure, invalid, warn
 from .output_options import OutputOptions
@@ -159,7 +159,9 @@ class CommandBuilder:
     def set_status(self, text: str) -> None:
         """Set status bits, and those to compare."""
         bits = cleared = 0
-        for word, negated in values.parse_words(text, (*_STATUS_WORDS,), _UNREPLIED, negatable=True):
+        for word, negated in values.parse_words(
+            text, (*_STATUS_WORDS,), _UNREPLIED, negatable=True
+        ):
             if word in _NAT_WORDS:
                 warn(f"WARNING: ignoring {word}, use --{_NAT_WORDS[word]} instead")
             elif word == _UNREPLIED:

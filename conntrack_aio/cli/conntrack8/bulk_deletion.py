@@ -35,9 +35,7 @@ class _Selection:
     def first(self, flow: Flow) -> int | None:
         """Return the index of the first command that selects a flow."""
         found = [
-            index
-            for index, matches in self._named.get(flow.orig.without_zone, ())
-            if matches(flow)
+            index for index, matches in self._named.get(flow.orig.without_zone, ()) if matches(flow)
         ][:1]
         for index, matches in self._others:
             if found and index > found[0]:

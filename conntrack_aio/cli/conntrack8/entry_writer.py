@@ -9,6 +9,7 @@ from ...model.expectations import Expectation, ExpectEvent
 from ...model.flow import Flow
 from ...model.labels import LabelNames
 from ..output import write_lines
+from .actions import Action
 from .commands import Command
 from .output_options import OutputOptions
 from .rendering import Renderer
@@ -24,7 +25,11 @@ class EntryWriter:
         :param root: the root element that precedes the first entry in XML; empty for none.
         """
         output = command.output
-        if command.label_names is not None:  # as the program does for every option about labels
+        # The program prints labels for every option about labels, but never those of a flow that
+        # it has deleted.
+        if command.action is Action.DELETE:
+            output &= ~OutputOptions.LABELS
+        elif command.label_names is not None:
             output |= OutputOptions.LABELS
         self._renderer = Renderer(output, LabelNames(command.label_names))
         self._root = root

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 
 from ...connection import Connection
-from ...errors import AlreadyExists, ConntrackError, EncodeError, KernelError, NotFound
+from ...errors import AlreadyExists, EncodeError, KernelError, NotFound
 from ...model.enums import Status
 from ...model.flow import Flow
+from ...model.protoinfo import SCTPInfo
 from ...model.update import FlowUpdate
 from .actions import Action
 from .commands import Command
@@ -23,6 +24,8 @@ async def create_flow(conn: Connection, command: Command) -> int:
     """Create a flow and return how many were created: 0 if ``-A`` finds that it exists."""
     new = new_flow(command)
     try:
+        if new.flow.status is not None and new.flow.status & Status.EXPECTED:
+            await _refuse_status(conn, new.flow)
         await conn.create(new.flow, nat_src=new.nat_src, nat_dst=new.nat_dst)
     except AlreadyExists:
         if command.action is not Action.ADD:
@@ -31,6 +34,18 @@ async def create_flow(conn: Connection, command: Command) -> int:
     except NotFound:
         pass  # it was created, and ended before it could be read back
     return 1
+
+
+async def _refuse_status(conn: Connection, flow: Flow) -> None:
+    """Raise the error with which the kernel refuses a status that only it can set.
+
+    The library would leave that status out.
+    """
+    try:
+        await conn.get(flow)
+    except NotFound:
+        raise KernelError(errno.EBUSY, "create") from None
+    raise AlreadyExists(errno.EEXIST, "create")
 
 
 async def delete_flows(conn: Connection, command: Command) -> int:
@@ -110,9 +125,32 @@ class _Updater:
             raise NotFound(errno.ENOENT, "update")
         if any(nat is not None and nat.address for nat in (command.src_nat, command.dst_nat)):
             raise KernelError(errno.EOPNOTSUPP, "update")
-        if int(changes.get("status") or 0) & Status.EXPECTED & ~int(flow.status or 0):
-            raise KernelError(errno.EBUSY, "update")
-        await self._conn.update(flow, **changes)
+        refused = _refused(changes, flow)
+        if refused is None:
+            await self._conn.update(flow, **changes)
+            return
+        # The kernel applies the changes before the one that it refuses.
+        before = FlowUpdate()
+        if "timeout" in changes:
+            before["timeout"] = changes["timeout"]
+        if "status" in changes and refused != errno.EBUSY:
+            before["status"] = changes["status"]
+        if before:
+            await self._conn.update(flow, **before)
+        raise KernelError(refused, "update")
+
+
+def _refused(changes: FlowUpdate, flow: Flow) -> int | None:
+    """Return the error with which the kernel refuses a change; ``None`` if it refuses none.
+
+    The library does not request these changes.
+    """
+    if int(changes.get("status") or 0) & Status.EXPECTED & ~int(flow.status or 0):
+        return errno.EBUSY
+    info = changes.get("protoinfo")
+    if isinstance(info, SCTPInfo) and None in (info.vtag_orig, info.vtag_reply):
+        return errno.EINVAL
+    return None
 
 
 def changes_of(command: Command, flow: Flow) -> FlowUpdate:

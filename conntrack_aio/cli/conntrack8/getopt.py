@@ -63,11 +63,11 @@ class OptionReader:
         self._short = short
         self._rest = ""
         """The letters that follow in an argument with several short options."""
-        self._words = (1, 1)
+        self._words: tuple[int, int] = (1, 1)
         """The indices of the words that were passed over: the first, and the one after the last."""
 
     def next(self) -> Found | None:
-        """Return the next option; ``None`` at the end, when :attr:`index` is that of the first word.
+        """Return the next option; ``None`` at the end, where :attr:`index` is at the first word.
 
         :raises UnknownOption: when the option is unknown. Reading may continue.
         :raises MissingArgument: when the option lacks its argument.
@@ -93,8 +93,8 @@ class OptionReader:
 
     def _find_argument(self) -> bool:
         """Move to the next argument with options, and words that precede it behind it."""
-        first, last = (min(bound, self.index) for bound in self._words)
-        self._words = first, last
+        first, last = self._words
+        self._words = min(first, self.index), min(last, self.index)
         self._collect_words()
         while self.index < len(self.arguments) and _is_word(self.arguments[self.index]):
             self.index += 1

@@ -81,9 +81,7 @@ _PROTOCOLS: Final = {
     "udp": _PORTS,
     "udplite": _PORTS,
     "icmp": (
-        "  --icmp-type\t\t\ticmp type\n"
-        "  --icmp-code\t\t\ticmp code\n"
-        "  --icmp-id\t\t\ticmp id\n"
+        "  --icmp-type\t\t\ticmp type\n  --icmp-code\t\t\ticmp code\n  --icmp-id\t\t\ticmp id\n"
     ),
     "icmpv6": (
         "  --icmpv6-type\t\t\ticmpv6 type\n"

@@ -15,9 +15,7 @@ from .flow_writing import create_flow, flush_flows, update_flows
 from .messages import OK, invalid
 from .parse import parse
 
-_ALLOWED: Final = frozenset(
-    {Action.CREATE, Action.ADD, Action.UPDATE, Action.DELETE, Action.FLUSH}
-)
+_ALLOWED: Final = frozenset({Action.CREATE, Action.ADD, Action.UPDATE, Action.DELETE, Action.FLUSH})
 
 _LONGEST_PARAMETER: Final = 1023
 _MOST_PARAMETERS: Final = 253
@@ -65,12 +63,10 @@ def split_parameters(line: str) -> Iterator[str]:
 
     :raises CommandFailure: when there are too many parameters, or when one is too long.
     """
-    count = 0
-    for parameter in _parameters(line):
+    for count, parameter in enumerate(_parameters(line)):
         if len(parameter) > _LONGEST_PARAMETER:
             raise invalid("Parameter too long!")
-        count += 1
-        if count > _MOST_PARAMETERS:
+        if count == _MOST_PARAMETERS:
             raise invalid("too many arguments")
         yield parameter
 

@@ -27,6 +27,15 @@ NAMED_STATUS: Final = (
 """The status bits that ``-u`` has words for."""
 
 
+_COMPARED: Final = frozenset(
+    (
+        *("src", "dst", "reply-src", "reply-dst", "protonum", "mark", "secmark"),
+        *("status", "id", "zone", "orig-zone", "reply-zone", "label"),
+    )
+)
+"""The options whose values the program compares with entries all at once."""
+
+
 def selector(command: Command) -> FlowTest:
     """Return a function that tests whether a flow is one that the command is about.
 
@@ -133,9 +142,16 @@ def _nat_and_label_tests(command: Command) -> Iterator[FlowTest]:
     if (dst_nat := command.dst_nat) is not None:
         yield lambda flow: _is_translated(flow, dst_nat, source=False)
     if (any_nat := command.any_nat) is not None:
-        yield lambda flow: (
-            _is_translated(flow, any_nat, source=True)
-            or _is_translated(flow, any_nat, source=False)
+        # With an address and one of these options, nothing matches in the program.
+        never = any_nat.address is not None and bool(command.given & _COMPARED)
+        yield (
+            lambda flow: (
+                not never
+                and (
+                    _is_translated(flow, any_nat, source=True)
+                    or _is_translated(flow, any_nat, source=False)
+                )
+            )
         )
     if labels := command.labels:
         yield lambda flow: (flow.labels or 0) & labels == labels
@@ -149,9 +165,8 @@ def _is_translated(flow: Flow, nat: GivenNAT, *, source: bool) -> bool:
         return False
     if nat.address is None:
         return True
-    return (
-        found.before.address != found.after.address == nat.address
-        and (nat.port is None or found.before.port != found.after.port == nat.port)
+    return found.before.address != found.after.address == nat.address and (
+        nat.port is None or found.before.port != found.after.port == nat.port
     )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from typing import Final
 
 from ...bulk.new_flow import NewFlow
 from ...errors import EncodeError
@@ -14,13 +12,10 @@ from ...model.nat import NATRange
 from ...model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
 from ...model.tuples import Tuple
 from .commands import Command, GivenNAT
-from .messages import CommandFailure, operation_failed
+from .messages import CommandFailure
 from .protocols import BY_NUMBER, DCCP, ICMP, ICMPV6, SCTP, TCP, UDP
 from .tuple_values import TupleValues
 from .values import IPAddress
-
-_READ_ONLY: Final = int(Status.EXPECTED)
-"""The status bits with a word that the kernel refuses in a new entry."""
 
 
 def named_tuple(command: Command) -> Tuple:
@@ -44,7 +39,6 @@ def complete_tuple(command: Command) -> Tuple:
 def new_flow(command: Command) -> NewFlow:
     """Return the flow that a command creates, with its translation.
 
-    :raises CommandFailure: when the kernel would refuse the status.
     :raises EncodeError: when the tuples are incomplete, or do not fit each other.
     """
     proto = command.proto or 0
@@ -65,9 +59,6 @@ def new_flow(command: Command) -> NewFlow:
         labels=command.labels_added,
         protoinfo=protoinfo_of(command),
     )
-    flow.validate()
-    if command.status is not None and command.status.bits & _READ_ONLY:
-        raise operation_failed(command.action, errno.EBUSY)
     return NewFlow(flow, nat_src=nat_src, nat_dst=nat_dst)
 
 

@@ -48,7 +48,12 @@ def _option(
     long_names: str = "",
 ) -> Option:
     return Option(
-        name, code, tuple((long_names or name).split()), argument, actions(accepted), actions(needed)
+        name,
+        code,
+        tuple((long_names or name).split()),
+        argument,
+        actions(accepted),
+        actions(needed),
     )
 
 
@@ -80,7 +85,8 @@ OPTIONS: Final = (
     _option("label-add", "<", "I A U"),
     _option("label-del", ">", "U", argument=_OPTIONAL),
     _option("orig-zone", "(", "L I A D E"),
-    _option("reply-zone", ")", "L I A D E"),
+    # Without an action, the program accepts this option alone, and shows its help.
+    _option("reply-zone", ")", "L I A D E")._replace(accepted=actions("L I A D E") | {Action.NONE}),
 )
 
 ACTION_CODES: Final = {

@@ -88,14 +88,14 @@ def parse_address(text: str, shown: str) -> IPAddress:
     :param shown: the text that a message shows.
     :raises CommandFailure: when the text is not an address.
     """
-    for family, parse, cls in (
-        (socket.AF_INET, lambda _, text: socket.inet_aton(text), IPv4Address),
-        (socket.AF_INET6, socket.inet_pton, IPv6Address),
-    ):
-        try:
-            return cls(parse(family, text))
-        except (OSError, ValueError):
-            pass
+    try:
+        return IPv4Address(socket.inet_aton(text))
+    except (OSError, ValueError):
+        pass
+    try:
+        return IPv6Address(socket.inet_pton(socket.AF_INET6, text))
+    except (OSError, ValueError):
+        pass
     raise invalid(f"Invalid IP address `{shown}'")
 
 
