@@ -93,6 +93,11 @@ def interrupting_writes() -> Generator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def resume_writes() -> None:
+    """Allow writes after an interrupt that the command has handled."""
+    _state.interrupted = False
+
+
 # Standard output
 
 

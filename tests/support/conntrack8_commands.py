@@ -308,6 +308,7 @@ class Generator:
         )
         options.append(changes)
         if "--label-add" not in changes:
+            # The label 127 is left out, which the program does not clear alone.
             options.append(self._labels(("--label-del",), 0.1))
         return options
 

@@ -23,6 +23,9 @@ _IDS = re.compile(r"\bid=\d{6,}|<id>\d+|\[start=.*?\]|<start>\d+")
 
 _UPDATES = re.compile(r" [0-9]+ flow entries have been updated\.")
 
+_NOT_FOUND = re.compile(r"^Operation failed: No such file", re.MULTILINE)
+"""The message about an entry that an update does not find, which has no version."""
+
 _CLOCK_TICKS = 3
 """The seconds by which timeouts of two lists may differ."""
 
@@ -67,7 +70,7 @@ def _fails_in_zones(ours: Result) -> bool:
 
     Among several entries the program reports that of some and counts others twice.
     """
-    return "No such file" in ours.errors and _UPDATES.search(ours.errors) is not None
+    return _NOT_FOUND.search(ours.errors) is not None
 
 
 def lines_of(output: str, *, same_entries: bool) -> list[_Line]:

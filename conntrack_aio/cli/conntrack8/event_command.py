@@ -16,7 +16,7 @@ from ...model.enums import EventType
 from ...model.events import FlowEvent
 from ...model.expectations import ExpectEvent
 from ...streams.events import EventStream
-from ..output import Interrupted, discard_output
+from ..output import Interrupted, discard_output, resume_writes
 from ..running import run_async
 from .actions import Action
 from .commands import Command
@@ -47,8 +47,10 @@ def show_events(command: Command) -> int:
         try:
             run_async(partial(follow, command, writer))
         except KeyboardInterrupt:
+            resume_writes()
             writer.close()
         except Interrupted:  # the reader of the output does not read
+            resume_writes()
             discard_output()
     kind = "expectation" if on_expectations else "flow"
     report(f"{writer.count} {kind} events have been shown.")

@@ -154,7 +154,7 @@ def _refused(changes: FlowUpdate, flow: Flow) -> int | None:
 
 
 def changes_of(command: Command, flow: Flow) -> FlowUpdate:
-    """Return what a command changes of a flow; nothing if the flow has all its values."""
+    """Return what a command requests to change of a flow; nothing if the flow has its values."""
     changes: FlowUpdate = {}
     if command.mark is not None:
         # In an update, the mask has the bits to clear before the mark is applied by XOR.
@@ -168,17 +168,15 @@ def changes_of(command: Command, flow: Flow) -> FlowUpdate:
         before = int(flow.status or 0)
         if command.status.bits & ~before:
             changes["status"] = Status(command.status.bits)
-    labels = _changed_labels(command, flow.labels or 0)
-    if labels != (flow.labels or 0):
-        changes["labels"] = labels
+    # The program requests a change of labels even if the flow has these labels already.
+    if command.labels_added is not None:
+        changes["labels"] = changes["labels_mask"] = command.labels_added
+    elif command.labels_removed is not None and flow.labels:
+        changes["labels"], changes["labels_mask"] = 0, command.labels_removed
     info = protoinfo_of(command)
     if info is not None and info.state != getattr(flow.protoinfo, "state", None):
         changes["protoinfo"] = info
     return changes
-
-
-def _changed_labels(command: Command, labels: int) -> int:
-    return (labels | (command.labels_added or 0)) & ~(command.labels_removed or 0)
 
 
 async def flush_flows(conn: Connection, command: Command) -> int:

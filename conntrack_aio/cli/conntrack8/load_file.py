@@ -8,9 +8,11 @@ from itertools import groupby
 from typing import Final
 
 from ...connection import Connection
+from ...errors import ConntrackError
 from .actions import Action
 from .bulk_deletion import delete_in_order
 from .commands import Command
+from .errors import failure_of
 from .flow_writing import create_flow, flush_flows, update_flows
 from .messages import OK, invalid
 from .parse import parse
@@ -29,14 +31,7 @@ def read_commands(path: str) -> list[Command]:
     :raises CommandFailure: when the file cannot be read, or when a line is not valid.
     """
     try:
-        if path == "-":
-            data = sys.stdin.buffer.read() if sys.stdin is not None else b""
-        else:
-            with open(path, "rb") as file:
-                try:
-                    data = file.read()
-                except IsADirectoryError:
-                    data = b""  # the program finds no lines in a directory
+        data = _read(path)
     except (OSError, ValueError):
         raise invalid(f"Failed to open file {path} for reading") from None
     commands: list[Command] = []
@@ -47,6 +42,16 @@ def read_commands(path: str) -> list[Command]:
         if parameters and not text.lstrip().startswith("#"):
             commands.append(_parse_line(parameters))
     return commands
+
+
+def _read(path: str) -> bytes:
+    if path == "-":
+        return sys.stdin.buffer.read() if sys.stdin is not None else b""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except IsADirectoryError:
+        return b""  # the program finds no lines in a directory
 
 
 def _parse_line(parameters: list[str]) -> Command:
@@ -97,16 +102,26 @@ def _parameters(line: str) -> Iterator[str]:
 
 
 async def carry_out(conn: Connection, commands: list[Command]) -> int:
-    """Carry out commands in their order up to the first error, and return the exit status."""
+    """Carry out commands in their order up to the first error, and return the exit status.
+
+    :raises CommandFailure: for the error.
+    """
     for action, group in groupby(commands, key=lambda command: command.action):
-        if action is Action.DELETE:
-            await delete_in_order(conn, [*group])
-            continue
-        for command in group:
-            if action is Action.FLUSH:
-                await flush_flows(conn, command)
-            elif action is Action.UPDATE:
-                await update_flows(conn, command)
+        try:
+            if action is Action.DELETE:
+                await delete_in_order(conn, [*group])
             else:
-                await create_flow(conn, command)
+                for command in group:
+                    await _carry_out_one(conn, command)
+        except ConntrackError as error:
+            raise failure_of(action, error) from error
     return OK
+
+
+async def _carry_out_one(conn: Connection, command: Command) -> None:
+    if command.action is Action.FLUSH:
+        await flush_flows(conn, command)
+    elif command.action is Action.UPDATE:
+        await update_flows(conn, command)
+    else:
+        await create_flow(conn, command)
