@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import groupby
 
 from ...connection import Connection
 from ...errors import NotFound
@@ -56,14 +57,15 @@ async def delete_in_order(conn: Connection, commands: Sequence[Command]) -> None
                 if index is not None:
                     selected[index].append(flow)
     owners = [(index, flow) for index in sorted(selected) for flow in selected[index]]
-    deleted: dict[int, list[Flow]] = defaultdict(list)
+    deleted: list[tuple[Command, Flow]] = []
     try:
         position = 0
         async for outcome in conn.delete_many(flow for _, flow in owners):
             index = owners[position][0]
             position += 1
-            if not isinstance(outcome.error, NotFound):
-                deleted[index].append(outcome.result())
+            if not isinstance(outcome.error, NotFound):  # it may have ended meanwhile
+                deleted.append((commands[index], outcome.result()))
     finally:
-        for index, flows in deleted.items():
-            EntryWriter(commands[index]).flows(flows, command="-D")
+        for _, group in groupby(deleted, key=lambda item: item[0].output):
+            items = [*group]
+            EntryWriter(items[0][0]).flows([flow for _, flow in items], command="-D")
