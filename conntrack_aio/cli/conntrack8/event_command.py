@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Final, TypeVar
 
 from ...connecting import connect
-from ...errors import DecodeError, EventsLost
+from ...errors import DecodeError, EventsLost, PermissionDenied
 from ...model.enums import EventType
 from ...model.events import FlowEvent
 from ...model.expectations import ExpectEvent
@@ -22,7 +22,7 @@ from .actions import Action
 from .commands import Command
 from .entry_writer import EntryWriter
 from .matching import selector
-from .messages import OK, report, warn
+from .messages import OK, CommandFailure, report, warn
 from .output_options import OutputOptions
 
 _TYPES: Final = {
@@ -46,6 +46,9 @@ def show_events(command: Command) -> int:
     with _interrupted_by_signals():
         try:
             run_async(partial(follow, command, writer))
+        except PermissionDenied as error:
+            warn(f"mnl_socket_bind: {error.strerror}")
+            raise CommandFailure("Can't open netlink socket") from error
         except KeyboardInterrupt:
             resume_writes()
             writer.close()

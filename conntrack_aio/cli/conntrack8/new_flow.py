@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from ...bulk.new_flow import NewFlow
 from ...errors import EncodeError
@@ -71,12 +72,22 @@ def protoinfo_of(command: Command) -> ProtoInfo | None:
         return TCPInfo(state=TCPState(state))
     if command.proto == SCTP:
         return SCTPInfo(
-            state=SCTPState(state), vtag_orig=command.orig_vtag, vtag_reply=command.reply_vtag
+            state=SCTPState(state),
+            vtag_orig=_sent_tag(command.orig_vtag),
+            vtag_reply=_sent_tag(command.reply_vtag),
         )
     if command.proto == DCCP:
         role = None if command.role is None else DCCPRole(command.role)
         return DCCPInfo(state=DCCPState(state), role=role, handshake_seq=0)
     return None
+
+
+def _sent_tag(tag: int | None) -> int | None:
+    """Return the verification tag that the kernel gets.
+
+    The program sends tags in the byte order of the machine, and prints them in the same order.
+    """
+    return None if tag is None else int.from_bytes(tag.to_bytes(4, sys.byteorder), "big")
 
 
 def _both_directions(command: Command) -> tuple[TupleValues, TupleValues]:
