@@ -135,7 +135,7 @@ def test_a_query_and_its_match_are_one_argument_each() -> None:
             (f"events --receive-buffer {size}", f"invalid size {size!r}; expected 1 to ")
             for size in ("many", "0", "1G", "1073741824", "8m", "1.5M", "8MB", "-5", "٣")
         ),
-        ("count --json", "unrecognized arguments: --json"),
+        ("explain --json", "unrecognized arguments: --json"),
         ("demo --netns blue", "unrecognized arguments: --netns blue"),
     ],
 )
