@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from .arguments import parse_netns
+from ..suggestions import did_you_mean, similar_names
+from .arguments import invalid_choice, parse_netns
 
 _MATCH_HELP: Final = (
     "select flows by a match, such as: proto tcp and orig.dst in 10.0.0.0/8 "
@@ -50,6 +51,37 @@ class Parser(argparse.ArgumentParser):
         """Whether the option ``match`` is the text of a match."""
         self.explains_match = False
         """Whether the help ends with the fields of matches."""
+
+    @property
+    def arguments(self) -> list[argparse.Action]:
+        """The options and arguments, in the order in which they were added."""
+        return list(self._actions)
+
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Parse all arguments. The subcommand reports an unknown one, and options like it."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            command: Parser = getattr(options, "parser", self)
+            hint = command._similar_options(unknown)
+            command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return options
+
+    def _similar_options(self, unknown: Iterable[str]) -> str:
+        """Return a hint for the first of the unknown arguments that resembles an option."""
+        # Dashes are not compared: otherwise all options would resemble each other.
+        known = {
+            option.lstrip("-"): option for action in self._actions for option in action.option_strings
+        }
+        for argument in unknown:
+            name = argument.partition("=")[0]
+            if name.startswith("--") and (names := similar_names(name.lstrip("-"), known)):
+                return did_you_mean([known[name] for name in names])
+        return ""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Check that a value is one of the choices. The error names those that are like it."""
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, invalid_choice(value, action.choices))
 
     def format_help(self) -> str:
         if self.explains_match:

@@ -8,7 +8,7 @@ from typing import Final
 
 from ...model.enums import EventType
 from ...streams.buffer_sizes import DEFAULT_RECEIVE_BUFFER
-from ..arguments import parse_size
+from ..arguments import invalid_choice, parse_size
 from ..parsing import Commands
 from ..running import run_async
 
@@ -61,9 +61,7 @@ def _parse_types(value: str) -> list[str]:
     names = [name.strip() for name in value.split(",")]
     for name in names:
         if name not in _TYPES:
-            raise argparse.ArgumentTypeError(
-                f"invalid choice: {name!r} (choose from {', '.join(_TYPES)})"
-            )
+            raise argparse.ArgumentTypeError(invalid_choice(name, _TYPES))
     return names
 
 
