@@ -12,7 +12,7 @@ from .arguments import parse_match
 from .failures import guarded
 from .parsing import Commands, Parser, Run
 
-COMMANDS: Final = ("list", "events", "count", "explain", "sql", "demo")
+COMMANDS: Final = ("list", "events", "count", "explain", "sql", "demo", "completion")
 """The subcommands in the order of the help. Each is a module of :mod:`.commands`."""
 
 _EPILOG: Final = """\

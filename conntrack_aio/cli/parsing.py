@@ -51,6 +51,10 @@ class Parser(argparse.ArgumentParser):
         """Whether the option ``match`` is the text of a match."""
         self.explains_match = False
         """Whether the help ends with the fields of matches."""
+        self.summary = ""
+        """Its line in the list of subcommands."""
+        self.subcommands: dict[str, Parser] = {}
+        """The parsers of its subcommands by their names."""
 
     @property
     def arguments(self) -> list[argparse.Action]:
@@ -104,6 +108,7 @@ class Commands:
     """The subcommands of a parser, and the options that they share."""
 
     def __init__(self, parser: Parser) -> None:
+        self._parser = parser
         self._subparsers = parser.add_subparsers(
             title="commands",
             dest="command",
@@ -157,6 +162,8 @@ class Commands:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.set_defaults(run=run, parser=command)
+        command.summary = help
+        self._parser.subcommands[name] = command
         return command
 
     def add_matching(
