@@ -12,8 +12,11 @@ from .arguments import parse_match
 from .failures import guarded
 from .parsing import Commands, Parser, Run
 
-COMMANDS: Final = ("list", "events", "count", "explain", "sql", "demo", "completion")
-"""The subcommands in the order of the help. Each is a module of :mod:`.commands`."""
+COMMANDS: Final = ("list", "events", "count", "explain", "sql", "demo", "completion", "install-links")
+"""The subcommands in the order of the help.
+
+Each is a module of :mod:`.commands`, with an underscore for a dash.
+"""
 
 _EPILOG: Final = """\
 Every command but demo needs CAP_NET_ADMIN: run it as root, or give it the
@@ -62,7 +65,7 @@ def build_parser(names: Iterable[str] = COMMANDS) -> Parser:
     )
     commands = Commands(parser)
     for name in names:
-        import_module(f".commands.{name}", __package__).add(commands)
+        import_module(f".commands.{name.replace('-', '_')}", __package__).add(commands)
     return parser
 
 
