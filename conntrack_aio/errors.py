@@ -92,13 +92,23 @@ class MatchError(ConntrackError, ValueError):
     def __str__(self) -> str:
         if self.text is None or self.column is None:
             return self.reason
-        before = self.text[: self.column - 1]
-        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-        shown = self.text.split("\n")[line - 1]
-        start = max(0, column - 60)
-        where = f"line {line}, column {column}" if "\n" in self.text else f"column {column}"
-        pointer = " " * (column - 1 - start) + "^"
-        return f"{self.reason}, at {where}:\n  {shown[start : start + 80]}\n  {pointer}"
+        return point_at(self.reason, self.text, self.column)
+
+
+def point_at(reason: str, text: str, column: int) -> str:
+    """Return an error message that shows the place of the mistake in a text.
+
+    :param reason: what is wrong.
+    :param text: the text.
+    :param column: the position of the mistake, in characters from 1.
+    """
+    before = text[: column - 1]
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+    shown = text.split("\n")[line - 1]
+    start = max(0, column - 60)
+    where = f"line {line}, column {column}" if "\n" in text else f"column {column}"
+    pointer = " " * (column - 1 - start) + "^"
+    return f"{reason}, at {where}:\n  {shown[start : start + 80]}\n  {pointer}"
 
 
 class UnsafeRequest(ConntrackError, ValueError):

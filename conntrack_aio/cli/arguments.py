@@ -13,6 +13,7 @@ from ..suggestions import suggestion
 if TYPE_CHECKING:
     from ..filters.match import Match
     from ..netlink.netns import NetNS
+    from .flow_columns import FlowColumn
 
 _SIZE: Final = re.compile(r"(\d+)([KMG]?)", re.ASCII)
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -80,3 +81,37 @@ def parse_size(value: str) -> int:
             f"invalid size {value!r}; expected 1 to 1073741823 bytes, such as 8388608, 8192K or 8M"
         )
     return size
+
+
+def parse_count(value: str) -> int:
+    """Return a number of things, which is at least 1."""
+    if not value.isascii() or not value.isdigit() or not 0 < int(value[:20]) < 1 << 63:
+        raise argparse.ArgumentTypeError(f"invalid number {value!r}; expected 1 or more")
+    return int(value)
+
+
+def parse_columns(value: str) -> tuple[FlowColumn, ...]:
+    """Return the columns of flows that are named in a text, separated by commas."""
+    from . import flow_columns
+
+    try:
+        return flow_columns.parse_columns(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parse_sort_column(value: str) -> tuple[FlowColumn, bool]:
+    """Return the column of flows to sort by, and whether the largest values come first."""
+    from .flow_columns import column_named
+
+    try:
+        return column_named(value.removeprefix("-")), value.startswith("-")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parse_zone(value: str) -> int:
+    """Return the number of a zone."""
+    if not value.isascii() or not value.isdigit() or not int(value[:20]) <= 0xFFFF:
+        raise argparse.ArgumentTypeError(f"invalid zone {value!r}; expected 0 to 65535")
+    return int(value)

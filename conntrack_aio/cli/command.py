@@ -12,7 +12,22 @@ from .arguments import parse_match
 from .failures import guarded
 from .parsing import Commands, Parser, Run
 
-COMMANDS: Final = ("list", "events", "count", "explain", "sql", "demo", "completion", "install-links")
+COMMANDS: Final = (
+    "list",
+    "get",
+    "count",
+    "events",
+    "watch",
+    "who",
+    "stats",
+    "sysctl",
+    "features",
+    "explain",
+    "sql",
+    "demo",
+    "completion",
+    "install-links",
+)
 """The subcommands in the order of the help.
 
 Each is a module of :mod:`.commands`, with an underscore for a dash.

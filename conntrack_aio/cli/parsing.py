@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -51,10 +52,14 @@ class Parser(argparse.ArgumentParser):
         """Whether the option ``match`` is the text of a match."""
         self.explains_match = False
         """Whether the help ends with the fields of matches."""
-        self.summary = ""
-        """Its line in the list of subcommands."""
         self.subcommands: dict[str, Parser] = {}
         """The parsers of its subcommands by their names."""
+        self.explains_columns = False
+        """Whether it ends with the names of columns, too."""
+        self.accepts_dash: list[str] = []
+        """The options whose value may begin with a dash, as in ``--sort -bytes``."""
+        self.summary = ""
+        """Its line in the list of subcommands."""
 
     @property
     def arguments(self) -> list[argparse.Action]:
@@ -74,7 +79,9 @@ class Parser(argparse.ArgumentParser):
         """Return a hint for the first of the unknown arguments that resembles an option."""
         # Dashes are not compared: otherwise all options would resemble each other.
         known = {
-            option.lstrip("-"): option for action in self._actions for option in action.option_strings
+            option.lstrip("-"): option
+            for action in self._actions
+            for option in action.option_strings
         }
         for argument in unknown:
             name = argument.partition("=")[0]
@@ -90,7 +97,20 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         if self.explains_match:
             self.epilog = _match_epilog()
+        if self.explains_columns:
+            self.epilog = f"{_columns_epilog()}\n\n{self.epilog}"
         return super().format_help()
+
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Parse arguments. A value that begins with a dash is first joined to its option."""
+        given = list(sys.argv[1:] if args is None else args)
+        joined: list[str] = []
+        for argument in given:
+            if joined and joined[-1] in self.accepts_dash and argument[:1] == "-":
+                joined[-1] += f"={argument}"
+            else:
+                joined.append(argument)
+        return super().parse_known_args(joined, namespace)
 
 
 def _match_epilog() -> str:
@@ -102,6 +122,21 @@ def _match_epilog() -> str:
         "snat, dnat."
     )
     return f"{textwrap.fill(fields, width=78)}\n\n{_QUOTING}"
+
+
+def _columns_epilog() -> str:
+    from .flow_columns import COLUMNS, DEFAULT_COLUMNS
+
+    default = ", ".join(column.name for column in DEFAULT_COLUMNS)
+    return "\n\n".join(
+        textwrap.fill(text, width=78)
+        for text in (
+            f"Fields of --columns and --sort: {', '.join(COLUMNS)}.",
+            f"At a terminal the columns are {default}. nat is what a flow's source and destination "
+            "are translated to; start is a time, age a number of seconds; details are the status, "
+            "and what the flow has of mark, zone, labels, helper and the fields of ICMP.",
+        )
+    )
 
 
 class Commands:

@@ -17,9 +17,11 @@ from ..codec.arrow_table import ArrowTable
 from ..codec.column_fields import select_columns
 from ..connecting import connect
 from ..model.flow import Flow
+from .aligned import AlignedRows, printable
 from .arrow_files import import_extra
 from .failures import CommandError
 from .output import write_line
+from .progress import dump_progress
 from .running import run_async
 
 _LOCKED_DOWN: Final = {
@@ -41,8 +43,8 @@ _INTERRUPT_TIMEOUT: Final = 1.0
 """Seconds to wait for DuckDB to end a query after an interrupt. It cannot end a single call of a
 function."""
 
-_ALIGNED_ROWS: Final = 1000
-"""Rows that determine the widths of the printed columns."""
+_FETCHED_ROWS: Final = 1000
+"""Rows of a result that are fetched at a time."""
 
 
 def run_sql(options: argparse.Namespace) -> None:
@@ -80,7 +82,8 @@ def _try(query: _Query, names: tuple[str, ...], options: argparse.Namespace) -> 
 
 async def _dump(options: argparse.Namespace, names: tuple[str, ...]) -> ArrowTable:
     async with connect(netns=options.netns) as conn:
-        return await conn.arrow(options.match, *names, addresses="text")
+        with await dump_progress(conn, options.match, quiet=options.quiet):
+            return await conn.arrow(options.match, *names, addresses="text")
 
 
 class _Query:
@@ -199,7 +202,7 @@ class _Query:
         return chain(first, self._rest())
 
     def _fetch(self) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = self._connection.fetchmany(_ALIGNED_ROWS)
+        rows: list[tuple[Any, ...]] = self._connection.fetchmany(_FETCHED_ROWS)
         return rows
 
     def _rest(self) -> Iterator[tuple[Any, ...]]:
@@ -275,29 +278,17 @@ def _strict(row: str) -> str:
     return json.dumps(values, ensure_ascii=False, allow_nan=False)
 
 
-def _printable(text: str | None) -> str:
-    """Return a value as a terminal can show it on one line. Control characters are escaped."""
-    if text is None:
-        return "NULL"
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
-
-
 def _write_aligned(
     columns: Sequence[str], types: Sequence[str], rows: Iterator[tuple[str | None, ...]]
 ) -> None:
     """Print rows as aligned text, numbers to the right."""
-    lines = (list(map(_printable, row)) for row in chain([columns], rows))
-    first = list(islice(lines, 1 + _ALIGNED_ROWS))
-    widths = [max(map(len, column)) for column in zip(*first, strict=True)]
     to_the_right = [_NUMBERS.fullmatch(kind) is not None for kind in types]
-    for cells in chain(first, lines):
-        parts = zip(cells, widths, to_the_right, strict=True)
-        aligned = [cell.rjust(n) if right else cell.ljust(n) for cell, n, right in parts]
-        write_line("  ".join(aligned).rstrip())
+    table = AlignedRows(list(map(printable, columns)), to_the_right)
+    while several := list(islice(rows, _FETCHED_ROWS)):
+        table.add(
+            [["NULL" if cell is None else printable(cell) for cell in row] for row in several]
+        )
+    table.finish()
 
 
 _NUMBERS: Final = re.compile(

@@ -114,6 +114,8 @@ def test_another_program_that_comes_first_is_named(
     link = directory / "nfct"
     link.symlink_to(sys.executable)
     monkeypatch.setenv("PATH", f"{tmp_path}:{directory}")
-    assert earlier_in_path(str(link)) == f"a shell starts {other} as nfct, which comes first in PATH"
+    assert (
+        earlier_in_path(str(link)) == f"a shell starts {other} as nfct, which comes first in PATH"
+    )
     monkeypatch.setenv("PATH", f"{directory}:{tmp_path}")
     assert earlier_in_path(str(link)) is None

@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
         description="Print the script by which a shell completes command lines of this program. "
         "It is also installed where shells search for it, below share/ of the installation. If "
         "your shell does not search there, as for a virtual environment, let it read the output: "
-        "in bash `eval \"$(conntrack-aio completion bash)\"`, in zsh the same with zsh, after "
+        'in bash `eval "$(conntrack-aio completion bash)"`, in zsh the same with zsh, after '
         "compinit, and in fish `conntrack-aio completion fish | source`.",
     )
     command.add_argument("shell", choices=_SHELLS, metavar="SHELL", help="bash, zsh or fish")

@@ -28,9 +28,14 @@ def _run(options: argparse.Namespace) -> None:
 async def _count(options: argparse.Namespace) -> None:
     from ...connecting import connect
     from ..output import flush_output, write_line
+    from ..progress import dump_progress
 
     async with connect(netns=options.netns) as conn:
-        count = await conn.count(options.match)
+        if options.match is None:
+            count = await conn.count()
+        else:
+            with await dump_progress(conn, options.match, quiet=options.quiet):
+                count = await conn.count(options.match)
         write_line(f'{{"count": {count}}}' if options.json else count)
         if not count and not options.quiet:
             flush_output()

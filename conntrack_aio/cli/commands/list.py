@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from typing import Final
 
-from ..arguments import parse_file
+from ..arguments import parse_columns, parse_count, parse_file, parse_sort_column
 from ..parsing import Commands
 from ..running import run_async
+
+_DESCRIPTION: Final = (
+    "Print the flows in the kernel's table, one per line. At a terminal they are a table, in which "
+    "well-known ports have names and numbers of bytes are rounded, unless --numeric is given; "
+    "elsewhere they are the lines that `events` prints, too, which --json and --columns change. "
+    "Without --json, report on standard error which settings hide the events or counters of these "
+    "flows."
+)
 
 
 def add(commands: Commands) -> None:
@@ -18,8 +27,36 @@ def add(commands: Commands) -> None:
         commands.json,
         commands.quiet,
         help="print the flows in the kernel's table",
-        description="Print the flows in the kernel's table, one per line. Without --json, report "
-        "on standard error which settings hide the events or counters of these flows.",
+        description=_DESCRIPTION,
+    )
+    command.explains_columns = True
+    command.add_argument(
+        "--columns",
+        type=parse_columns,
+        default=(),
+        metavar="FIELD[,FIELD]",
+        help="print these fields as aligned text with a header; an absent value is `-`. Only at a "
+        "terminal, ports have names and numbers are rounded. With --json, print objects of these "
+        "fields, an absent value as null",
+    )
+    command.add_argument(
+        "--no-header", action="store_true", help="print no header above aligned text"
+    )
+    command.add_argument(
+        "--sort",
+        type=parse_sort_column,
+        metavar="FIELD",
+        help="sort the flows by a field, or descending by -FIELD; flows without a value come last",
+    )
+    command.accepts_dash.append("--sort")
+    command.add_argument("--reverse", action="store_true", help="reverse the order of --sort")
+    command.add_argument(
+        "--limit", type=parse_count, metavar="N", help="print at most this many flows"
+    )
+    command.add_argument(
+        "--numeric",
+        action="store_true",
+        help="print ports and all digits of numbers at a terminal, too",
     )
     command.add_argument(
         "--verbose",
@@ -43,29 +80,28 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    if options.sort is None:
+        if options.reverse:
+            options.parser.error("argument --reverse: needs --sort")
+    else:
+        options.sort, descending = options.sort
+        options.reverse ^= descending
     if options.arrow is None and options.parquet is None:
         run_async(partial(_list, options))
         return
-    if options.json:
-        options.parser.error("argument --json: not allowed with --arrow or --parquet")
+    for name in ("json", "columns", "sort", "limit"):
+        if getattr(options, name):
+            options.parser.error(f"argument --{name}: not allowed with --arrow or --parquet")
     run_async(partial(_list_to_file, options))
 
 
 async def _list(options: argparse.Namespace) -> None:
     from ...connecting import connect
-    from ...model.lazy_fields import is_absent
-    from ..output import flush_output, write_lines
-    from ..render import renderer
+    from ..listing import print_flows
+    from ..output import flush_output
 
-    render = renderer(json=options.json)
-    hiding: set[str] = set()
-    """The settings that may hide something of the flows listed."""
     async with connect(netns=options.netns) as conn:
-        async for flows in conn.dump(options.match).batches():
-            write_lines(render(flows))
-            hiding.add("events")
-            if "acct" not in hiding and any(is_absent(flow, "counters_orig") for flow in flows):
-                hiding.add("acct")
+        hiding = await print_flows(conn, options)
         if options.verbose or not (options.json or options.quiet):
             flush_output()  # the flows precede the report where both go to one terminal
             from ..hints import report_for_list
@@ -76,13 +112,15 @@ async def _list(options: argparse.Namespace) -> None:
 async def _list_to_file(options: argparse.Namespace) -> None:
     from ...connecting import connect
     from ..arrow_files import write_arrow, write_parquet
+    from ..progress import dump_progress
 
     async with connect(netns=options.netns) as conn:
         async with conn.dump(options.match).columns(addresses="text") as batches:
-            if options.arrow is not None:
-                await write_arrow(batches, options.arrow)
-            else:
-                await write_parquet(batches, options.parquet)
+            with await dump_progress(conn, options.match, quiet=options.quiet):
+                if options.arrow is not None:
+                    await write_arrow(batches, options.arrow)
+                else:
+                    await write_parquet(batches, options.parquet)
         if options.verbose:
             from ..hints import report_for_list
 

@@ -27,6 +27,7 @@ def add(commands: Commands) -> None:
         _run,
         commands.netns,
         commands.json,
+        commands.quiet,
         help="run an SQL query on the flows in the kernel's table",
         description="Dump the kernel's table, run an SQL query of DuckDB on the table `flows`, and "
         "print its result. Only the columns that the query uses are read. Queries can read no file "

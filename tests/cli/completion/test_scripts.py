@@ -87,7 +87,8 @@ def test_conditions_and_operators_are_proposed_where_they_can_stand(shell: Shell
 
 
 @pytest.mark.parametrize(
-    ("typed", "proposed"), [("--type n", "new"), ("--type new,upd", "update"), ("--type=d", "destroy")]
+    ("typed", "proposed"),
+    [("--type n", "new"), ("--type new,upd", "update"), ("--type=d", "destroy")],
 )
 def test_types_of_events_are_proposed(shell: Shell, typed: str, proposed: str) -> None:
     (word,) = shell.complete(f"conntrack-aio events {typed}")
