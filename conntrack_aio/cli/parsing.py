@@ -66,6 +66,18 @@ class Parser(argparse.ArgumentParser):
         """The options and arguments, in the order in which they were added."""
         return list(self._actions)
 
+    @property
+    def exclusive_arguments(self) -> list[list[argparse.Action]]:
+        """The groups of options of which only one may be given."""
+        return [list(group._group_actions) for group in self._mutually_exclusive_groups]
+
+    @property
+    def closing_text(self) -> str:
+        """The text at the end of the help."""
+        texts = [_columns_epilog()] if self.explains_columns else []
+        texts.append(_match_epilog() if self.explains_match else self.epilog or "")
+        return "\n\n".join(texts)
+
     def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Parse all arguments. The subcommand reports an unknown one, and options like it."""
         options, unknown = self.parse_known_args(args, namespace)
@@ -95,10 +107,8 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, invalid_choice(value, action.choices))
 
     def format_help(self) -> str:
-        if self.explains_match:
-            self.epilog = _match_epilog()
-        if self.explains_columns:
-            self.epilog = f"{_columns_epilog()}\n\n{self.epilog}"
+        self.epilog = self.closing_text
+        self.explains_columns = self.explains_match = False  # the epilog has both
         return super().format_help()
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]

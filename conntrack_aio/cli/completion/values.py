@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ...model.enums import EventType
-from ...model.protoinfo import TCPState
+from ...model.enums import EventType, TCPState
+from ...model.settings import SETTINGS
+from ..flow_columns import COLUMNS
 from .match_functions import bash_match_functions, fish_match_functions, zsh_match_functions
 from .match_words import TRACKED_PROTOCOLS
 
@@ -97,13 +98,16 @@ def comma_separated(name: str, words: Sequence[str]) -> Completion:
 
 
 WORDS: Final[dict[str, Callable[[], Sequence[str]]]] = {
+    "FIELD": lambda: tuple(COLUMNS),
     "FAMILY": lambda: ("ipv4", "ipv6"),
     "PROTO": lambda: TRACKED_PROTOCOLS,
     "STATE": lambda: tuple(TCPState.__members__),
+    "NAME[=VALUE]": lambda: tuple(SETTINGS),
 }
 """The words that a value can be, by what the help calls the value."""
 
 LISTS: Final[dict[str, tuple[str, Callable[[], Sequence[str]]]]] = {
+    "FIELD[,FIELD]": ("columns", lambda: tuple(COLUMNS)),
     "TYPE[,TYPE]": ("types", lambda: tuple(kind.value for kind in EventType)),
 }
 """The name of a list, and the words in it, by what the help calls the value."""
