@@ -12,6 +12,7 @@ from ..suggestions import suggestion
 
 if TYPE_CHECKING:
     from ..filters.match import Match
+    from ..model.tuples import Tuple
     from ..netlink.netns import NetNS
     from .flow_columns import FlowColumn
 
@@ -68,6 +69,16 @@ def parse_netns(value: str) -> NetNS:
 
     try:
         return NetNS(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parse_tuple_text(value: str) -> Tuple:
+    """Return the tuple of a text; see :mod:`.tuple_arguments`."""
+    from .tuple_arguments import read_tuple
+
+    try:
+        return read_tuple(value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

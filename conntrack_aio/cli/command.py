@@ -19,6 +19,13 @@ COMMANDS: Final = (
     "events",
     "watch",
     "who",
+    "delete",
+    "update",
+    "create",
+    "flush",
+    "expect",
+    "timeouts",
+    "helpers",
     "stats",
     "sysctl",
     "features",
@@ -68,7 +75,7 @@ def build_parser(names: Iterable[str] = COMMANDS) -> Parser:
     """
     parser = Parser(
         prog="conntrack-aio",
-        description="List, count and watch the connections that the Linux kernel tracks.",
+        description="Read, follow and change the connections that the Linux kernel tracks.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EPILOG,
     )

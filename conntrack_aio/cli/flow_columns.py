@@ -6,52 +6,49 @@ columns of a dump, or from a flow.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
-from socket import AF_INET, AF_INET6, inet_aton, inet_pton
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import attrs
 
 from ..codec.column_fields import stored_fields_of
 from ..codec.columns import ColumnBatch
 from ..codec.json_values import JSON
-from ..model.enums import Status
 from ..model.flow import Flow
-from ..model.protocols import DCCP, PROTOCOL_NAMES, SCTP, TCP
-from ..model.protoinfo import STATE_TYPES
-from ..model.text import label_parts, status_parts
-from ..model.times import as_datetime
 from ..suggestions import suggestion
 from .aligned import printable
-from .terminal import service_name, short_number
-
-
-class _Port(NamedTuple):
-    """A port, and the protocol that says what its name is."""
-
-    port: int
-    proto: int
-
-
-class _End(NamedTuple):
-    """The address and port of one end."""
-
-    address: str
-    port: int | None
-    proto: int
-
-
-Value = int | str | _Port | _End | None
-"""A value of a column. ``None`` if a flow has none."""
+from .column_values import (
+    ABSENT,
+    End,
+    Value,
+    address_key,
+    age_of,
+    details_of,
+    end_key,
+    end_name,
+    end_text,
+    family_of,
+    first_value,
+    label_numbers,
+    port_name,
+    port_of,
+    protocol_text,
+    state_of,
+    state_style,
+    status_names,
+    status_style,
+    status_text,
+    sum_of,
+    time_text,
+    translations_of,
+    unreplied_style,
+    zone_of,
+)
+from .terminal import short_number
 
 Text = Callable[[Any], str]
 """Returns the text of a value that is not ``None``."""
-
-_GREEN, _YELLOW, _DIM = "32", "33", "2"
-_ABSENT: Final = "-"
 
 
 @attrs.frozen(eq=False)
@@ -94,7 +91,7 @@ class FlowTexts:
     def cells(self, row: Sequence[Value]) -> list[str]:
         """Return the cells of a row of values."""
         return [
-            _ABSENT if value is None else text(value)
+            ABSENT if value is None else text(value)
             for text, value in zip(self._texts, row, strict=True)
         ]
 
@@ -181,185 +178,25 @@ def column_named(name: str) -> FlowColumn:
 # The columns
 
 
-def _first(value: Value, *_: Value) -> Value:
-    return value
-
-
-def _sum(one: int | None, other: int | None) -> Value:
-    if one is None or other is None:
-        return one if other is None else other
-    return one + other
-
-
-def _zone(own: int | None, common: int | None) -> Value:
-    """Return the zone of a direction: its own, that of both directions, or 0."""
-    return (common or 0) if own is None else own
-
-
-def _state(tcp: int | None, sctp: int | None, dccp: int | None) -> Value:
-    for proto, number in ((TCP, tcp), (SCTP, sctp), (DCCP, dccp)):
-        if number is not None:
-            return _state_name(proto, number)
-    return None
-
-
-@cache
-def _state_name(proto: int, number: int) -> str:
-    try:
-        return STATE_TYPES[proto](number).name
-    except ValueError:
-        return f"state-{number}"
-
-
-def _family(number: int) -> Value:
-    return "ipv4" if number == AF_INET else "ipv6"
-
-
-def _protocol(number: int) -> str:
-    return PROTOCOL_NAMES.get(number) or f"proto-{number}"
-
-
-def _port(port: int | None, proto: int) -> Value:
-    return None if port is None else _Port(port, proto)
-
-
-def _port_name(value: _Port) -> str:
-    return service_name(value.port, _protocol(value.proto)) or str(value.port)
-
-
-def _end_text(address: str, port: int | str | None) -> str:
-    if port is None:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def _end_name(value: _End) -> str:
-    address, port, proto = value
-    return _end_text(address, None if port is None else _port_name(_Port(port, proto)))
-
-
-def _address_key(text: str) -> tuple[int, bytes]:
-    return (6, inet_pton(AF_INET6, text)) if ":" in text else (4, inet_aton(text))
-
-
-def _end_key(value: _End) -> tuple[tuple[int, bytes], int]:
-    return _address_key(value.address), -1 if value.port is None else value.port
-
-
-def _translations(
-    status: int | None,
-    orig_src: str,
-    orig_sport: int | None,
-    orig_dst: str,
-    orig_dport: int | None,
-    orig_id: int | None,
-    reply_src: str,
-    reply_sport: int | None,
-    reply_dst: str,
-    reply_dport: int | None,
-    reply_id: int | None,
-) -> Value:
-    """Return the translations as in :attr:`Flow.nat`: ``snat=192.0.2.1:61000``."""
-    if not (status or 0) & (Status.SRC_NAT | Status.DST_NAT):
-        return None
-    assert status is not None
-    parts: list[str] = []
-    # The identifier of ICMP belongs to the source.
-    before = orig_src, orig_sport if orig_id is None else orig_id
-    after = reply_dst, reply_dport if reply_id is None else reply_id
-    if status & Status.SRC_NAT and before != after:
-        parts.append(f"snat={_end_text(*after)}")
-    before, after = (orig_dst, orig_dport), (reply_src, reply_sport)
-    if status & Status.DST_NAT and before != after:
-        parts.append(f"dnat={_end_text(*after)}")
-    return ",".join(parts) or None
-
-
-def _details(
-    status: int | None,
-    icmp_type: int | None,
-    icmp_code: int | None,
-    icmp_id: int | None,
-    mark: int | None,
-    zone: int | None,
-    orig_zone: int | None,
-    reply_zone: int | None,
-    labels: int | None,
-    helper: str | None,
-) -> Value:
-    """Return what a flow has beside its ends, as in the lines of flows."""
-    parts = status_parts(status)
-    if icmp_type is not None:
-        parts.append(f"type={icmp_type} code={icmp_code} id={icmp_id}")
-    if mark:
-        parts.append(f"mark={mark:#x}")
-    for name, number in (("zone", zone), ("orig.zone", orig_zone), ("reply.zone", reply_zone)):
-        if number is not None:
-            parts.append(f"{name}={number}")
-    parts += label_parts(labels)
-    if helper is not None:
-        parts.append(f"helper={helper}")
-    return " ".join(parts) or None
-
-
-def _status_text(value: int) -> str:
-    return ",".join(part.strip("[]") for part in status_parts(value)) or _ABSENT
-
-
-def _status_names(value: int) -> JSON:
-    names: list[JSON] = [bit.name for bit in Status if bit & value and bit.name]
-    return names
-
-
-def _label_numbers(value: int) -> list[JSON]:
-    return [bit for bit in range(value.bit_length()) if value >> bit & 1]
-
-
-def _time_text(value: int) -> str:
-    found = as_datetime(value)
-    return _ABSENT if found is None else f"{found:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _age(start: int | None) -> Value:
-    return None if start is None else max(0, time.time_ns() - start) // 1_000_000_000
-
-
-_STARTING: Final = {"SYN_SENT", "SYN_RECV", "SYN_SENT2", "COOKIE_WAIT", "COOKIE_ECHOED"}
-
-
-def _state_style(value: str) -> str:
-    if value == "ESTABLISHED":
-        return _GREEN
-    return _YELLOW if value in _STARTING else _DIM
-
-
-def _unreplied_style(value: str) -> str:
-    return _YELLOW if "[UNREPLIED]" in value else ""
-
-
-def _status_style(value: int) -> str:
-    return "" if value & Status.SEEN_REPLY else _YELLOW
-
-
 _C = FlowColumn
 
 
 def _tuple_columns(side: str) -> Iterator[FlowColumn]:
     """Yield the columns of a tuple: of the direction ``orig`` or ``reply``."""
     for name in ("src", "dst"):
-        yield _C(f"{side}.{name}", (f"{side}_{name}",), _first, key=_address_key)
+        yield _C(f"{side}.{name}", (f"{side}_{name}",), first_value, key=address_key)
     for name in ("sport", "dport"):
         yield _C(
             f"{side}.{name}",
             (f"{side}_{name}", "proto"),
-            _port,
+            port_of,
             to_the_right=True,
             text=lambda value: str(value.port),
-            short_text=_port_name,
+            short_text=port_name,
             json=lambda value: value.port,
         )
     for name in ("icmp_type", "icmp_code", "icmp_id"):
-        yield _C(f"{side}.{name}", (f"{side}_{name}",), _first, to_the_right=True)
+        yield _C(f"{side}.{name}", (f"{side}_{name}",), first_value, to_the_right=True)
 
 
 def _counter_columns() -> Iterator[FlowColumn]:
@@ -367,7 +204,7 @@ def _counter_columns() -> Iterator[FlowColumn]:
     for name in ("packets", "bytes"):
         fields = (f"orig_{name}", f"reply_{name}")
         for side, needs in (("orig.", fields[:1]), ("reply.", fields[1:]), ("", fields)):
-            value = _first if side else _sum
+            value = first_value if side else sum_of
             yield _C(f"{side}{name}", needs, value, to_the_right=True, short_text=short_number)
 
 
@@ -375,11 +212,11 @@ def _end_column(name: str, address: str, port: str) -> FlowColumn:
     return _C(
         name,
         (address, port, "proto"),
-        _End,
-        text=lambda value: _end_text(value.address, value.port),
-        short_text=_end_name,
-        json=lambda value: _end_text(value.address, value.port),
-        key=_end_key,
+        End,
+        text=lambda value: end_text(value.address, value.port),
+        short_text=end_name,
+        json=lambda value: end_text(value.address, value.port),
+        key=end_key,
     )
 
 
@@ -389,16 +226,16 @@ COLUMNS: Final[Mapping[str, FlowColumn]] = MappingProxyType(
     {
         column.name: column
         for column in (
-            _C("proto", ("proto",), _first, text=_protocol, json=_protocol),
-            _C("family", ("family",), _family),
-            _C("state", ("tcp_state", "sctp_state", "dccp_state"), _state, style=_state_style),
+            _C("proto", ("proto",), first_value, text=protocol_text, json=protocol_text),
+            _C("family", ("family",), family_of),
+            _C("state", ("tcp_state", "sctp_state", "dccp_state"), state_of, style=state_style),
             _C(
                 "status",
                 ("status",),
-                _first,
-                text=_status_text,
-                json=_status_names,
-                style=_status_style,
+                first_value,
+                text=status_text,
+                json=status_names,
+                style=status_style,
             ),
             _end_column("source", "orig_src", "orig_sport"),
             _end_column("destination", "orig_dst", "orig_dport"),
@@ -409,40 +246,40 @@ COLUMNS: Final[Mapping[str, FlowColumn]] = MappingProxyType(
                     *(f"orig_{name}" for name in _TUPLE_NEEDS),
                     *(f"reply_{name}" for name in _TUPLE_NEEDS),
                 ),
-                _translations,
+                translations_of,
             ),
             *_tuple_columns("orig"),
             *_tuple_columns("reply"),
-            _C("zone", ("zone",), _first, to_the_right=True),
+            _C("zone", ("zone",), first_value, to_the_right=True),
             *(
-                _C(f"{side}.zone", (f"{side}_zone", "zone"), _zone, to_the_right=True)
+                _C(f"{side}.zone", (f"{side}zone_of", "zone"), zone_of, to_the_right=True)
                 for side in ("orig", "reply")
             ),
-            _C("mark", ("mark",), _first, to_the_right=True, text=hex),
+            _C("mark", ("mark",), first_value, to_the_right=True, text=hex),
             _C(
                 "labels",
                 ("labels",),
-                _first,
-                text=lambda value: ",".join(map(str, _label_numbers(value))) or _ABSENT,
-                json=_label_numbers,
+                first_value,
+                text=lambda value: ",".join(map(str, label_numbers(value))) or ABSENT,
+                json=label_numbers,
             ),
-            _C("helper", ("helper_name",), _first, text=printable),
-            _C("timeout", ("timeout",), _first, to_the_right=True),
+            _C("helper", ("helper_name",), first_value, text=printable),
+            _C("timeout", ("timeout",), first_value, to_the_right=True),
             *_counter_columns(),
-            _C("start", ("start",), _first, text=_time_text),
-            _C("age", ("start",), _age, to_the_right=True),
-            _C("id", ("id",), _first, to_the_right=True),
-            _C("use", ("use",), _first, to_the_right=True),
-            _C("secctx", ("secctx",), _first, text=printable),
+            _C("start", ("start",), first_value, text=time_text),
+            _C("age", ("start",), age_of, to_the_right=True),
+            _C("id", ("id",), first_value, to_the_right=True),
+            _C("use", ("use",), first_value, to_the_right=True),
+            _C("secctx", ("secctx",), first_value, text=printable),
             _C(
                 "details",
                 (
                     *("status", "orig_icmp_type", "orig_icmp_code", "orig_icmp_id", "mark"),
                     *("zone", "orig_zone", "reply_zone", "labels", "helper_name"),
                 ),
-                _details,
+                details_of,
                 text=printable,
-                style=_unreplied_style,
+                style=unreplied_style,
             ),
         )
     }

@@ -14,6 +14,7 @@ from typing import Final
 from ..connection import Connection
 from ..errors import ConntrackError
 from ..model.events import FlowEvent
+from ..model.expectations import ExpectEvent
 from ..model.settings import TRACKING_RULES, BlindSpot
 from ..streams.events import EventStream
 from .output import report
@@ -54,7 +55,9 @@ async def report_for_count(conn: Connection) -> None:
             await _report_empty_table(conn, silent_if=(True,))
 
 
-async def report_for_events(conn: Connection, stream: EventStream[FlowEvent]) -> None:
+async def report_for_events(
+    conn: Connection, stream: EventStream[FlowEvent] | EventStream[ExpectEvent]
+) -> None:
     """Report which events the stream will not receive.
 
     An empty table is reported only if no connections are tracked. Otherwise events may follow.

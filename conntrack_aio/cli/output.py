@@ -53,8 +53,8 @@ _state: Final = _WriteState()
 
 
 @contextmanager
-def _interruptible() -> Generator[None]:
-    """Turn an interrupt during the body, which writes, into :exc:`Interrupted`."""
+def interruptible() -> Generator[None]:
+    """Turn an interrupt during the body, which blocks, into :exc:`Interrupted`."""
     try:
         _state.active = True
         if _state.interrupted:
@@ -126,7 +126,7 @@ def write_bytes(data: bytes) -> None:
     """Write bytes to standard output at once. Raises what :func:`write_line` raises."""
     flush_output()
     try:
-        with _interruptible():
+        with interruptible():
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
     except BrokenPipeError as error:
@@ -136,7 +136,7 @@ def write_bytes(data: bytes) -> None:
 
 
 def _print(line: object, end: str, flush: bool) -> None:
-    # This may run for each event. It repeats _interruptible() to save the context manager.
+    # This may run for each event. It repeats interruptible() to save the context manager.
     try:
         _state.active = True
         if _state.interrupted:
@@ -190,7 +190,7 @@ class _BestEffortStderr(io.TextIOBase):
         return len(text)
 
     def write_bytes(self, data: bytes) -> None:
-        with _interruptible():
+        with interruptible():
             try:
                 while data:
                     data = data[os.write(_STDERR, data) :]
@@ -248,3 +248,9 @@ def report_bytes(data: bytes) -> None:
         sys.stderr.buffer.flush()
     except OSError:
         pass
+
+
+def report_after_interrupt(message: object) -> None:
+    """Write a message to standard error, also after an interrupt. A further interrupt ends it."""
+    _state.interrupted = False
+    report(message)

@@ -9,18 +9,30 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from ..suggestions import did_you_mean, similar_names
-from .arguments import invalid_choice, parse_netns
+from .arguments import invalid_choice, parse_netns, parse_tuple_text
 
 _MATCH_HELP: Final = (
-    "select flows by a match, such as: proto tcp and orig.dst in 10.0.0.0/8 "
-    "(one argument or several; default: all flows)"
+    "select flows by a match, such as: proto tcp and orig.dst in 10.0.0.0/8 (one argument or "
+    "several{default})"
 )
+_JSON_HELP: Final = "print JSON Lines instead of text"
 _QUOTING: Final = """\
 The shell interprets braces, parentheses, < and >. Quote a MATCH that contains
 any of them: 'proto tcp and orig.dport in {80, 443}' or 'orig.dport >= 1024'."""
 
 Run = Callable[[argparse.Namespace], int | None]
 """Runs a subcommand with its options. Returns the exit status, or ``None`` for 0."""
+
+
+def set_words(action: argparse.Action, words: Iterable[str]) -> None:
+    """Say of which words the value of an option consists, for shells that complete it."""
+    vars(action)["words"] = tuple(words)
+
+
+def words_of(action: argparse.Action) -> tuple[str, ...]:
+    """Return what :func:`set_words` has set; nothing if it has not."""
+    words: tuple[str, ...] = vars(action).get("words", ())
+    return words
 
 
 class _Once(argparse.Action):
@@ -152,11 +164,16 @@ def _columns_epilog() -> str:
 class Commands:
     """The subcommands of a parser, and the options that they share."""
 
-    def __init__(self, parser: Parser) -> None:
+    def __init__(self, parser: Parser, dest: str = "command") -> None:
+        """Create an empty list of subcommands.
+
+        :param parser: the parser that gets the subcommands.
+        :param dest: the option that has the name of the subcommand.
+        """
         self._parser = parser
         self._subparsers = parser.add_subparsers(
             title="commands",
-            dest="command",
+            dest=dest,
             required=True,
             metavar="COMMAND",
             parser_class=Parser,
@@ -170,8 +187,17 @@ class Commands:
             "a path with a slash",
         )
         self.json = Parser(add_help=False)
-        self.json.add_argument(
-            "--json", action="store_true", help="print JSON Lines instead of text"
+        self.json.add_argument("--json", action="store_true", help=_JSON_HELP)
+        self.changes = Parser(add_help=False)
+        self.changes.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="print what would be affected, and change nothing",
+        )
+        self.changes.add_argument(
+            "--yes",
+            action="store_true",
+            help="do not ask; without a terminal, the command never asks",
         )
         self.quiet = Parser(add_help=False)
         self.quiet.add_argument(
@@ -211,6 +237,21 @@ class Commands:
         self._parser.subcommands[name] = command
         return command
 
+    def add_group(self, name: str, *, help: str, description: str) -> Commands:
+        """Add a subcommand that has subcommands of its own, and return these, of which none exist.
+
+        The options of each have its name as ``verb``.
+        """
+        group = self._subparsers.add_parser(
+            name,
+            help=help,
+            description=textwrap.fill(description, width=78),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        group.summary = help
+        self._parser.subcommands[name] = group
+        return Commands(group, "verb")
+
     def add_matching(
         self, name: str, run: Run, *parents: Parser, help: str, description: str
     ) -> Parser:
@@ -219,6 +260,45 @@ class Commands:
         Its options have the match as ``match``: a :class:`Match`, or ``None`` for all flows.
         """
         command = self.add(name, run, self.netns, *parents, help=help, description=description)
-        command.parses_match = command.explains_match = True
-        command.add_argument("match", nargs="*", metavar="MATCH", help=_MATCH_HELP)
+        _add_match(command, "; default: all flows")
         return command
+
+    def add_changing(self, name: str, run: Run, *, help: str, description: str) -> Parser:
+        """Add a subcommand that changes the flows that match, or the one entry of a tuple.
+
+        Its options have the match as ``match`` and the tuple as ``tuple``. It needs exactly one of
+        them, which :func:`require_match_or_tuple` checks.
+        """
+        parents = (self.netns, self.json, self.quiet, self.changes)
+        command = self.add(name, run, *parents, help=help, description=description)
+        _add_match(command, "")
+        command.add_argument(
+            "--tuple",
+            type=parse_tuple_text,
+            metavar="TUPLE",
+            help="instead of a match: the one entry with this tuple, in either direction, such as "
+            "'tcp 10.0.0.1:1000 10.1.0.1:80'; it is an error if there is none",
+        )
+        return command
+
+
+def _add_match(command: Parser, default: str) -> None:
+    """Add the argument ``MATCH``.
+
+    :param default: what the help says about the default.
+    """
+    command.parses_match = command.explains_match = True
+    text = _MATCH_HELP.format(default=default)
+    command.add_argument("match", nargs="*", metavar="MATCH", help=text)
+
+
+def require_match_or_tuple(options: argparse.Namespace, every_flow: str) -> None:
+    """Check that the options have a match or a tuple, and not both. Otherwise exit with an error.
+
+    :param options: the options of a subcommand of :meth:`Commands.add_changing`.
+    :param every_flow: says how to select every flow.
+    """
+    if options.match is None and options.tuple is None:
+        options.parser.error(f"a MATCH or --tuple is required; {every_flow}")
+    if options.match is not None and options.tuple is not None:
+        options.parser.error("argument --tuple: not allowed with a MATCH")

@@ -1,18 +1,17 @@
-"""Render flows and events as lines of text or JSON."""
+"""Render flows, events and other objects as lines of text or JSON."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from ..codec.json_lines import json_lines, text_lines
 from ..errors import EventsLost
-from ..model.events import FlowEvent
-from ..model.flow import Flow
 
-Render = Callable[[Sequence[Flow] | Sequence[FlowEvent]], str]
-"""A function that returns the lines for flows or events, each with a newline at its end."""
+Render = Callable[[Iterable[object]], str]
+"""A function that returns the lines for flows, events or other objects of the model, each with a
+newline at its end."""
 
 
 def lost_as_json(loss: EventsLost, *, receive_time: bool = False) -> str:

@@ -7,7 +7,7 @@ import sys
 from functools import cache
 from typing import Final
 
-_PREFIXES: Final = ("", "k", "M", "G", "T", "P", "E")
+_PREFIXES: Final = ("k", "M", "G", "T", "P", "E")
 
 
 def is_terminal() -> bool:
@@ -28,13 +28,14 @@ def short_number(number: int) -> str:
 
     The prefixes are powers of 1000, as in the counters of iptables. It is rounded down.
     """
+    if number < 1000:
+        return str(number)
     for prefix in _PREFIXES:
+        if number < 10_000:
+            return f"{number // 1000}.{number % 1000 // 100}{prefix}"
+        number //= 1000
         if number < 1000:
             return f"{number}{prefix}"
-        if number < 10_000 and prefix != _PREFIXES[-1]:
-            following = _PREFIXES[_PREFIXES.index(prefix) + 1]
-            return f"{number // 1000}.{number % 1000 // 100}{following}"
-        number //= 1000
     return f"{number}{_PREFIXES[-1]}"
 
 

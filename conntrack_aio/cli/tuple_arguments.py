@@ -21,7 +21,6 @@ from ..model.nat import Endpoint
 from ..model.protocols import DCCP, ICMP, ICMPV6, PROTOCOL_NAMES, UDPLITE
 from ..model.tuples import PORTED, IPAddress, Tuple, proto_number
 from ..suggestions import suggestion
-from .parsing import Parser
 
 TUPLE_HELP: Final = """\
 A TUPLE is the protocol, the source and the destination, in one argument or in
@@ -52,7 +51,7 @@ class _Word(NamedTuple):
     """Its position in the text, counted from 1."""
 
 
-def add_tuple_argument(command: Parser) -> None:
+def add_tuple_argument(command: argparse.ArgumentParser) -> None:
     """Add the argument ``TUPLE``, which :func:`parse_tuple` reads, to a subcommand."""
     command.add_argument(
         "tuple",

@@ -9,12 +9,28 @@ import pytest
 
 from conntrack_aio import Match, NetNS, __version__
 from conntrack_aio.cli.command import parse
+from conntrack_aio.cli.flow_columns import COLUMNS
 
 QUIET: dict[str, object] = {"quiet": False}
 PLAIN: dict[str, object] = {"netns": None, "json": False, "match": None}
-LIST = PLAIN | QUIET | {"command": "list", "verbose": False, "arrow": None, "parquet": None}
+LIST = (
+    PLAIN
+    | QUIET
+    | {
+        "command": "list",
+        "verbose": False,
+        "arrow": None,
+        "parquet": None,
+        "columns": (),
+        "no_header": False,
+        "sort": None,
+        "reverse": False,
+        "limit": None,
+        "numeric": False,
+    }
+)
 COUNT = PLAIN | QUIET | {"command": "count"}
-SQL = PLAIN | {"command": "sql", "query": "from flows"}
+SQL = PLAIN | QUIET | {"command": "sql", "query": "from flows"}
 EVENTS = (
     PLAIN
     | QUIET
@@ -27,7 +43,7 @@ EVENTS = (
         "receive_time": False,
     }
 )
-MATCHING = ("list", "events", "count", "explain")
+MATCHING = ("list", "events", "count", "watch", "explain")
 MARK_3 = Match(mark=3)
 WEB = Match(proto="tcp", orig_dport=[80, 443])
 
@@ -45,6 +61,18 @@ def options_of(arguments: Sequence[str]) -> dict[str, object]:
         ("list --json --netns blue", LIST | {"netns": NetNS.from_name("blue"), "json": True}),
         ("list proto tcp and orig.dport in {80, 443} --json", LIST | {"match": WEB, "json": True}),
         ("events", EVENTS),
+        (
+            "list --columns mark,id --no-header --sort -bytes --limit 5 --numeric",
+            LIST
+            | {
+                "columns": (COLUMNS["mark"], COLUMNS["id"]),
+                "no_header": True,
+                "sort": (COLUMNS["bytes"], True),
+                "limit": 5,
+                "numeric": True,
+            },
+        ),
+        ("list --sort mark", LIST | {"sort": (COLUMNS["mark"], False)}),
         ("list --verbose", LIST | {"verbose": True}),
         ("events --type new --type=destroy", EVENTS | {"type": ["new", "destroy"]}),
         ("events --type new,update", EVENTS | {"type": ["new", "update"]}),
@@ -107,7 +135,7 @@ def test_a_query_and_its_match_are_one_argument_each() -> None:
             (f"events --receive-buffer {size}", f"invalid size {size!r}; expected 1 to ")
             for size in ("many", "0", "1G", "1073741824", "8m", "1.5M", "8MB", "-5", "٣")
         ),
-        ("count --json", "unrecognized arguments: --json"),
+        ("explain --json", "unrecognized arguments: --json"),
         ("demo --netns blue", "unrecognized arguments: --netns blue"),
     ],
 )

@@ -20,7 +20,7 @@ from conntrack_aio.cli.terminal import service_name, short_number
         (1_250_001, "1.2M"),
         (34_000_000_000, "34G"),
         ((1 << 64) - 1, "18E"),
-        (1 << 74, "18889E"),
+        (1 << 65, "36E"),
     ],
 )
 def test_numbers_are_rounded_down(number: int, text: str) -> None:

@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ...model.enums import EventType, TCPState
+from ...model.enums import Status, TCPState
 from ...model.settings import SETTINGS
 from ..flow_columns import COLUMNS
+from ..parsing import words_of
 from .match_functions import bash_match_functions, fish_match_functions, zsh_match_functions
 from .match_words import TRACKED_PROTOCOLS
 
@@ -73,17 +74,14 @@ def words_of_matches() -> Completion:
     }
 
 
-def comma_separated(name: str, words: Sequence[str]) -> Completion:
-    """Return the completion of several words that commas separate.
-
-    :param name: the name of the shell function, after a prefix.
-    :param words: the words.
-    """
-    function = f"_conntrack_aio_{name}"
+def comma_separated(words: Sequence[str]) -> Completion:
+    """Return the completion of several words that commas separate."""
+    # Functions of the same name are the same one.
+    function = "_conntrack_aio_list_" + "_".join(words[:3]).replace(".", "_") + f"_{len(words)}"
     listed = " ".join(words)
     return {
         "bash": function,
-        "zsh": f"_values -s , {name} {listed}",
+        "zsh": f"_values -s , word {listed}",
         "fish": f"(__fish_append , {listed})",
         "preamble": {
             "bash": f"""\
@@ -106,11 +104,11 @@ WORDS: Final[dict[str, Callable[[], Sequence[str]]]] = {
 }
 """The words that a value can be, by what the help calls the value."""
 
-LISTS: Final[dict[str, tuple[str, Callable[[], Sequence[str]]]]] = {
-    "FIELD[,FIELD]": ("columns", lambda: tuple(COLUMNS)),
-    "TYPE[,TYPE]": ("types", lambda: tuple(kind.value for kind in EventType)),
+LISTS: Final[dict[str, Callable[[], Sequence[str]]]] = {
+    "FIELD[,FIELD]": lambda: tuple(COLUMNS),
+    "BIT[,BIT]": lambda: tuple(Status.__members__),
 }
-"""The name of a list, and the words in it, by what the help calls the value."""
+"""The words that a value can consist of, by what the help calls the value."""
 
 
 def completion_of(action: argparse.Action) -> Completion | None:
@@ -124,7 +122,8 @@ def completion_of(action: argparse.Action) -> Completion | None:
         return FILE
     if metavar == "DIR":
         return DIRECTORY
+    if words := words_of(action):
+        return comma_separated(words)
     if metavar in LISTS:
-        name, words = LISTS[metavar]
-        return comma_separated(name, words())
+        return comma_separated(LISTS[metavar]())
     return None

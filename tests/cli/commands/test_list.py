@@ -23,11 +23,11 @@ from conntrack_aio import (
     TCPState,
     connect,
 )
+from conntrack_aio.cli.column_values import Value
 from conntrack_aio.cli.command import parse
 from conntrack_aio.cli.flow_columns import (
     COLUMNS,
     FlowTexts,
-    Value,
     column_named,
     json_row,
     needed_fields,

@@ -1,0 +1,180 @@
+"""``update``: change the flows that match."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from ..flow_options import add_state_options, helper_of, protoinfo_of
+from ..parsing import Commands, Parser, require_match_or_tuple
+from ..running import run_async
+from ..value_arguments import parse_labels, parse_masked_mark, parse_seconds, parse_status
+
+if TYPE_CHECKING:
+    from ...errors import ConntrackError
+    from ...model.update import FlowUpdate
+
+_ALIKE: Final = (
+    ("labels", "clear_labels", "add_label", "remove_label"),
+    ("helper", "no_helper"),
+)
+"""Options of which each sets the same field."""
+
+
+def add(commands: Commands) -> None:
+    """Add the subcommand."""
+    command = commands.add_changing(
+        "update",
+        _run,
+        help="change the flows that match",
+        description="Change the given fields of each flow that matches, and no others. Report how "
+        "many were changed, and each flow that could not be changed with the reason. To change all "
+        "flows, pass `all` as the MATCH. At a terminal, ask before more than 200 flows are "
+        "changed.",
+    )
+    _add_fields(command)
+
+
+def _add_fields(command: Parser) -> None:
+    fields = command.add_argument_group("fields", "At least one of them is required.")
+    add = fields.add_argument
+    add(
+        "--mark",
+        type=parse_masked_mark,
+        metavar="MARK[/MASK]",
+        help="set the mark; with a mask, only its bits in the mask",
+    )
+    add("--timeout", type=parse_seconds, metavar="SECONDS", help="expire so many seconds from now")
+    add(
+        "--status",
+        type=parse_status,
+        metavar="BIT[,BIT]",
+        help="set status bits: SEEN_REPLY, ASSURED, FIXED_TIMEOUT, HELPER; none can be cleared",
+    )
+    add(
+        "--labels",
+        type=parse_labels,
+        metavar="LABEL[,LABEL]",
+        help="set exactly these labels, by number or by name, and clear all others",
+    )
+    add("--clear-labels", action="store_true", help="clear all labels")
+    add(
+        "--add-label",
+        type=parse_labels,
+        action="append",
+        metavar="LABEL",
+        help="set a label, and keep the others (may be repeated)",
+    )
+    add(
+        "--remove-label",
+        type=parse_labels,
+        action="append",
+        metavar="LABEL",
+        help="clear a label, and keep the others (may be repeated)",
+    )
+    add(
+        "--helper",
+        metavar="NAME",
+        help="the helper that the flows have, for --helper-info; another one is refused",
+    )
+    add("--no-helper", action="store_true", help="detach the helper")
+    add_state_options(add)
+
+
+def _run(options: argparse.Namespace) -> int | None:
+    update = _update_of(options)
+    require_match_or_tuple(options, "the MATCH `all` selects every flow")
+    return run_async(partial(_update if options.tuple is None else _update_one, options, update))
+
+
+def _update_of(options: argparse.Namespace) -> FlowUpdate:
+    """Return what to change. An invalid combination of options is an error."""
+    from ...model.flow import Helper
+
+    error = options.parser.error
+    for names in _ALIKE:
+        given = [name for name in names if getattr(options, name) not in (None, False)]
+        if len(given) > 1 and given != ["add_label", "remove_label"]:
+            first, second = (f"--{name.replace('_', '-')}" for name in given[:2])
+            error(f"argument {second}: not allowed with {first}")
+    update: FlowUpdate = {
+        "timeout": options.timeout,
+        "status": options.status,
+        "protoinfo": protoinfo_of(options),
+        "helper": Helper(name="") if options.no_helper else helper_of(options),
+        "seqadj_orig": options.seqadj_orig,
+        "seqadj_reply": options.seqadj_reply,
+        "synproxy": options.synproxy,
+    }
+    if options.mark is not None:
+        update["mark"], update["mark_mask"] = options.mark
+    update.update(_labels_of(options))
+    if all(value is None for value in update.values()):
+        error("nothing to change; pass at least one of the fields")
+    return update
+
+
+def _labels_of(options: argparse.Namespace) -> FlowUpdate:
+    if options.labels is not None or options.clear_labels:
+        return {"labels": options.labels or 0}
+    added = removed = 0
+    for label in options.add_label or ():
+        added |= label
+    for label in options.remove_label or ():
+        removed |= label
+    if added & removed:
+        options.parser.error("argument --remove-label: a label cannot be added and removed")
+    return {"labels": added, "labels_mask": added | removed} if added | removed else {}
+
+
+async def _update(options: argparse.Namespace, update: FlowUpdate) -> int | None:
+    from ...connecting import connect
+    from ..bulk_changes import Tally, ask_about_matching, change_matching, print_matching
+    from ..summaries import report_summary
+
+    match = options.match
+    async with connect(netns=options.netns) as conn:
+        if options.dry_run:
+            await print_matching(conn, match, options, "updated")
+            return None
+        await ask_about_matching(conn, match, options, "update", "updated")
+        tally = Tally("updated", ignores=partial(_has_no_label_to_clear, update))
+        await change_matching(
+            conn,
+            match,
+            lambda flows: conn.update_many(flows, **update),
+            tally,
+            on_done=lambda _: None,
+            shows_progress=not options.quiet,
+        )
+    report_summary(options, tally)
+    return 1 if tally.failed else None
+
+
+async def _update_one(options: argparse.Namespace, update: FlowUpdate) -> None:
+    from ...connecting import connect
+    from ...errors import ConntrackError
+    from ..bulk_changes import print_one
+    from ..summaries import report_summary
+
+    async with connect(netns=options.netns) as conn:
+        flow = await conn.get(options.tuple)
+        if options.dry_run:
+            print_one(flow, options, "updated")
+            return
+        try:
+            await conn.update(flow, **update)
+        except ConntrackError as error:
+            if not _has_no_label_to_clear(update, error):
+                raise
+    report_summary(options, "1 flow updated")
+
+
+def _has_no_label_to_clear(update: FlowUpdate, error: ConntrackError) -> bool:
+    """Return whether only labels were to be cleared, and the entry has no room for labels."""
+    import errno
+
+    given = {name for name, value in update.items() if value is not None}
+    only_clears = update.get("labels") == 0 and given <= {"labels", "labels_mask"}
+    return only_clears and getattr(error, "errno", None) == errno.ENOSPC

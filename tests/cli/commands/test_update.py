@@ -1,0 +1,174 @@
+"""Test the subcommand ``update``. The kernel's table shows what it has changed."""
+
+from __future__ import annotations
+
+import pytest
+from support.command import COMMAND, count, create, run, run_here, table
+from support.lab import Lab
+from support.terminal import Terminal
+
+from conntrack_aio import Flow, Helper, SeqAdj, Status, SynProxy, TCPInfo, TCPState
+from conntrack_aio.cli.confirmation import MOST_UNASKED
+
+pytestmark = pytest.mark.kernel
+
+TCP = Flow.tcp("10.0.0.1", 1000, "10.1.0.1", 80, timeout=600, mark=0x11)
+UDP = Flow.udp("fd00::1", 1000, "fd00::2", 53, timeout=600, mark=0x22)
+UPDATED = "conntrack-aio: 1 flow updated\n"
+USES_LABELS = "table inet t {\nchain c {\nct label set 1\n}\n}\n"
+
+
+def updated(lab: Lab, flow: Flow, *arguments: str) -> Flow:
+    """Update a flow by its mark, and return it as the kernel then has it."""
+    match = f"mark {flow.mark:#x}"
+    assert run(lab, "update", match, *arguments) == (0, "", UPDATED)
+    return table(lab)[str(flow.orig)]
+
+
+def test_only_the_flows_that_match_change_and_only_in_the_given_field(lab: Lab) -> None:
+    create(lab, [TCP, UDP])
+    before = table(lab)
+    after = updated(lab, TCP, "--mark", "7")
+    assert after.mark == 7
+    assert table(lab)[str(UDP.orig)].mark == UDP.mark
+    assert (after.id, after.status) == (before[str(TCP.orig)].id, before[str(TCP.orig)].status)
+    assert after.protoinfo == before[str(TCP.orig)].protoinfo
+
+
+def test_a_mask_keeps_the_other_bits_of_the_mark(lab: Lab) -> None:
+    create(lab, [TCP])
+    assert updated(lab, TCP, "--mark", "0x20/0xf0").mark == 0x21
+
+
+def test_timeout_status_and_state(lab: Lab) -> None:
+    create(lab, [TCP])
+    arguments = ("--timeout", "2h", "--status", "assured,seen_reply", "--state", "fin_wait")
+    flow = updated(lab, TCP, *arguments)
+    assert flow.timeout is not None
+    assert 7000 < flow.timeout <= 7200
+    assert flow.status is not None
+    assert flow.status & Status.ASSURED
+    assert flow.status & Status.SEEN_REPLY
+    assert isinstance(flow.protoinfo, TCPInfo)
+    assert flow.protoinfo.state is TCPState.FIN_WAIT
+
+
+def test_objects_are_written_as_json(lab: Lab) -> None:
+    create(lab, [TCP])
+    flow = updated(
+        lab,
+        TCP,
+        *("--protoinfo", '{"kind": "tcp", "state": "CLOSE_WAIT"}'),
+        *("--synproxy", '{"isn": 1, "its": 2, "tsoff": 3}'),
+        *("--seqadj-orig", '{"correction_pos": 4, "offset_before": -5, "offset_after": 6}'),
+        *("--seqadj-reply", '{"correction_pos": 7, "offset_before": 8, "offset_after": 9}'),
+    )
+    assert isinstance(flow.protoinfo, TCPInfo)
+    assert flow.protoinfo.state is TCPState.CLOSE_WAIT
+    assert flow.synproxy == SynProxy(isn=1, its=2, tsoff=3)
+    assert flow.seqadj_orig == SeqAdj(correction_pos=4, offset_before=-5, offset_after=6)
+    assert flow.seqadj_reply == SeqAdj(correction_pos=7, offset_before=8, offset_after=9)
+
+
+@pytest.mark.program("nft", "nftables")
+def test_labels_are_set_added_removed_and_cleared(lab: Lab) -> None:
+    lab.program("nft", "-f", "-", input=USES_LABELS)
+    create(lab, [TCP])
+    assert updated(lab, TCP, "--labels", "1,2,127").labels == 1 << 1 | 1 << 2 | 1 << 127
+    flow = updated(lab, TCP, "--add-label", "3", "--add-label", "4", "--remove-label", "2")
+    assert flow.labels == 1 << 1 | 1 << 3 | 1 << 4 | 1 << 127
+    assert updated(lab, TCP, "--labels", "5").labels == 1 << 5
+    assert updated(lab, TCP, "--clear-labels").labels in (None, 0)
+
+
+def test_to_clear_labels_succeeds_without_room_for_labels_and_to_set_them_fails(lab: Lab) -> None:
+    create(lab, [TCP, UDP])
+    updated(lab, TCP, "--remove-label", "3")
+    status, out, err = run(lab, "update", "all", "--add-label", "3")
+    assert (status, out) == (1, "")
+    *failures, summary = err.splitlines()
+    assert summary == "conntrack-aio: 0 flows updated, 2 failed"
+    for flow in (TCP, UDP):
+        assert any(str(flow.orig) in line and "ENOSPC" in line for line in failures)
+
+
+def test_a_helper_is_detached(lab: Lab) -> None:
+    flow = Flow.tcp("10.0.0.1", 1000, "10.1.0.1", 21, timeout=600, mark=9)
+    flow.helper = Helper(name="ftp")
+    create(lab, [flow])
+    assert table(lab)[str(flow.orig)].helper == Helper(name="ftp")
+    assert updated(lab, flow, "--no-helper").helper is None
+
+
+def test_each_failure_names_the_flow_and_the_others_are_updated(lab: Lab) -> None:
+    create(lab, [TCP, UDP])
+    status, out, err = run(lab, "update", "all", "--state", "close")
+    assert (status, out) == (1, "")
+    failure, summary = err.splitlines()
+    assert failure.startswith(f"conntrack-aio: {UDP.orig}: ")
+    assert summary == "conntrack-aio: 1 flow updated, 1 failed"
+    protoinfo = table(lab)[str(TCP.orig)].protoinfo
+    assert isinstance(protoinfo, TCPInfo)
+    assert protoinfo.state is TCPState.CLOSE
+
+
+def test_a_dry_run_prints_the_flows_and_changes_none(lab: Lab) -> None:
+    create(lab, [TCP, UDP])
+    status, out, err = run(lab, "update", "--dry-run", "mark 0x11", "--mark", "3")
+    assert (status, err) == (0, "conntrack-aio: 1 flow would be updated\n")
+    assert out.startswith("tcp ESTABLISHED 10.0.0.1:1000 -> 10.1.0.1:80 ")
+    assert table(lab)[str(TCP.orig)].mark == 0x11
+
+
+def test_a_tuple_selects_one_entry(lab: Lab) -> None:
+    create(lab, [TCP, UDP])
+    assert run(lab, "update", "--tuple", str(TCP.reply), "--mark", "3") == (0, "", UPDATED)
+    assert {flow.mark for flow in table(lab).values()} == {3, UDP.mark}
+    status, out, err = run(lab, "update", "--tuple", "tcp 10.9.9.9:1 10.9.9.8:2", "--mark", "3")
+    assert (status, out) == (1, "")
+    assert "ENOENT" in err
+    assert run(lab, "update", "--quiet", "--tuple", str(TCP.orig), "--remove-label", "1") == (
+        0,
+        "",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("mark 1", "nothing to change; pass at least one of the fields"),
+        ("--mark 1", "a MATCH or --tuple is required; the MATCH `all` selects every flow"),
+        ("all --labels 1 --add-label 2", "argument --add-label: not allowed with --labels"),
+        ("all --labels 0 --clear-labels", "argument --clear-labels: not allowed with --labels"),
+        ("all --add-label 2 --remove-label 2", "a label cannot be added and removed"),
+        ("all --helper ftp --no-helper", "argument --no-helper: not allowed with --helper"),
+        ("all --helper-info 00", "argument --helper-info: needs --helper NAME"),
+        ("all --helper=", "argument --helper: the name is empty"),
+        ('all --state close --protoinfo {"kind":"tcp"}', "not allowed with --state"),
+        ("all --mark 3/1", "invalid mark '3/1'; it has bits beside its mask"),
+    ],
+)
+def test_wrong_arguments_are_errors_before_anything_is_changed(line: str, message: str) -> None:
+    status, out, err = run_here("update", *line.split())
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1].endswith(message)
+
+
+@pytest.mark.parametrize(("answer", "status", "marks"), [("y\n", 0, {6}), ("n\n", 1, {5})])
+def test_at_a_terminal_it_asks_before_it_changes_many(
+    lab: Lab, answer: str, status: int, marks: set[int]
+) -> None:
+    number = MOST_UNASKED + 1
+    create(
+        lab,
+        [Flow.udp(f"10.2.0.{i}", 1, "10.1.0.1", 53, timeout=600, mark=5) for i in range(number)],
+    )
+    with Terminal(lab, *COMMAND, "update", "mark 5", "--mark", "6") as terminal:
+        terminal.wait_for(f"conntrack-aio: update {number} flows? [y/N] ")
+        terminal.type(answer)
+        assert terminal.wait() == status
+        last = "nothing was updated" if status else f"{number} flows updated"
+        assert terminal.output.endswith(f"conntrack-aio: {last}\n")
+    assert {flow.mark for flow in table(lab).values()} == marks
+    assert count(lab) == number
