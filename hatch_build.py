@@ -1,7 +1,7 @@
 """Makes the manual pages and the scripts for shells, when a wheel is built.
 
-They become data files of the wheel, which pip installs where man and shells look for them, below the
-environment. The scripts are in the package, too, for ``conntrack-aio completion``.
+They become data files of the wheel, which pip installs where man and shells look for them, below
+the environment. The scripts are in the package, too, for ``conntrack-aio completion``.
 """
 
 import sys

@@ -70,7 +70,7 @@ def _value_of(action: argparse.Action) -> str:
 
 
 def _usage_of(action: argparse.Action) -> str:
-    """Return an option or argument as a synopsis has it, without the brackets of what is optional."""
+    """Return an option or argument as a synopsis has it, without brackets."""
     value = roff.italic(_value_of(action))
     if not action.option_strings:
         return value

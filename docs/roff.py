@@ -1,8 +1,8 @@
 """Write manual pages in the language of man(7).
 
-The text of a page is plain. ``--option`` and what is in backquotes is printed bold, and capital letters
-between asterisks in italics: ``*NAME*``. An empty line separates paragraphs. Lines that begin with
-spaces are printed as they are.
+The text of a page is plain. ``--option`` and what is in backquotes is printed bold, and capital
+letters between asterisks in italics: ``*NAME*``. An empty line separates paragraphs. Lines that
+begin with spaces are printed as they are.
 """
 
 from __future__ import annotations
@@ -107,7 +107,11 @@ def header(name: str, date: str, source: str) -> list[str]:
     :param date: the date of the page, as ISO 8601.
     :param source: the package and its version.
     """
-    return [f'.TH {escape(name.upper())} 1 {date} "{escape(source)}" "User Commands"', ".nh", ".ad l"]
+    return [
+        f'.TH {escape(name.upper())} 1 {date} "{escape(source)}" "User Commands"',
+        ".nh",
+        ".ad l",
+    ]
 
 
 def section(title: str) -> list[str]:

@@ -252,7 +252,7 @@ COLUMNS: Final[Mapping[str, FlowColumn]] = MappingProxyType(
             *_tuple_columns("reply"),
             _C("zone", ("zone",), first_value, to_the_right=True),
             *(
-                _C(f"{side}.zone", (f"{side}zone_of", "zone"), zone_of, to_the_right=True)
+                _C(f"{side}.zone", (f"{side}_zone", "zone"), zone_of, to_the_right=True)
                 for side in ("orig", "reply")
             ),
             _C("mark", ("mark",), first_value, to_the_right=True, text=hex),

@@ -48,7 +48,8 @@ def make_links(program: str, directory: str, *, replace: bool) -> list[tuple[str
             raise CommandError(f"{link} is a directory; no link was made")
         if os.path.lexists(link) and not replace:
             raise CommandError(
-                f"{link} exists and is no link to this program; no link was made; --force replaces it"
+                f"{link} exists and is no link to this program; no link was made; "
+                "--force replaces it"
             )
     for link in missing:
         _make_link(program, link)

@@ -15,9 +15,8 @@ def add(commands: Commands) -> None:
         commands.quiet,
         help="make the links conntrack and nfct to this program",
         description="Make the links conntrack and nfct to this program in a directory. Under these "
-        "names it takes the arguments of conntrack(8) and nfct(8). Nothing that is there already is "
-        "replaced. Without links, `alias conntrack=conntrack-aio` is enough for an interactive "
-        "shell.",
+        "names it takes the arguments of conntrack(8) and nfct(8). Nothing that is there is "
+        "replaced. For an interactive shell, `alias conntrack=conntrack-aio` does the same.",
     )
     command.add_argument(
         "--force",

@@ -101,7 +101,7 @@ def _finish_bash(script: str, program: str) -> str:
 
 
 def _finish_zsh(script: str, _: str) -> str:
-    # shtab completes the first of several words only, and the value of an option only after a space.
+    # shtab completes only the first of several words, and no value after an equals sign.
     script = re.sub(r'^(  )"\(\*\)::', r'\1"*:', script, flags=re.MULTILINE)
     return re.sub(r'^(  "\*?--[\w-]+)(\[.*\]:)', r"\1=\2", script, flags=re.MULTILINE)
 

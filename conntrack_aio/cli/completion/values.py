@@ -14,8 +14,8 @@ from .match_functions import bash_match_functions, fish_match_functions, zsh_mat
 from .match_words import TRACKED_PROTOCOLS
 
 Completion = dict[str, object]
-"""What shtab takes as the completion of a value: a function of each shell, and under ``preamble`` the
-definitions of these functions."""
+"""What shtab takes as the completion of a value: a function of each shell, and under ``preamble``
+the definitions of these functions."""
 
 # The word may be --option=value.
 _FISH_VALUE: Final = "(string replace -r '^--[^=]*=' '' -- (commandline -ct))"
