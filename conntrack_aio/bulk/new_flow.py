@@ -8,8 +8,9 @@ from typing import TypeVar
 
 import attrs
 
+from ..model.enums import Status
 from ..model.flow import Flow
-from ..model.nat import NATRange
+from ..model.nat import NATRange, Translation, source_of
 from ..model.tuples import AddressLike, Tuple
 from ..model.values import describe_value
 
@@ -38,20 +39,34 @@ class NewFlow:
     def from_flow(cls, flow: Flow) -> NewFlow:
         """Return a new flow that creates this one again, with its translation.
 
-        A flow with a translation is copied, because its reply changes. Another flow is used as it
-        is.
+        A flow that the kernel has decided about, as its status says, is copied, because its reply
+        changes. Another flow is used as it is.
         """
-        nat = flow.nat
-        if nat is None:
+        src, dst = _ranges_of(flow)
+        if src is None and dst is None:
             return cls(flow)
         before = copy(flow)
         before.reply = flow.orig.inverse
         before.reply.zone = flow.reply.zone
-        return cls(
-            before,
-            nat_src=nat.src.range if nat.src else None,
-            nat_dst=nat.dst.range if nat.dst else None,
-        )
+        return cls(before, nat_src=src, nat_dst=dst)
+
+
+def _ranges_of(flow: Flow) -> tuple[NATRange | None, NATRange | None]:
+    """Return the translations that give a new entry the tuples and the NAT bits of a flow.
+
+    Where a namespace has NAT, the kernel decides about each connection once and sets both DONE bits
+    of its status. Without them, it applies the rules to each packet before the first reply. To set
+    them for a flow that is not translated, its source is translated to itself
+    (``nf_nat_setup_info``).
+    """
+    nat = flow.nat
+    if nat is not None:
+        return nat.src.range if nat.src else None, nat.dst.range if nat.dst else None
+    decided = flow.status is not None and flow.status & Status.NAT_DONE_MASK
+    if not decided or flow.reply.without_zone != flow.orig.inverse:
+        return None, None
+    source = source_of(flow.orig)
+    return Translation(source, source).range, None
 
 
 F = TypeVar("F", bound=Flow | NewFlow)

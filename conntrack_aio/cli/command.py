@@ -29,6 +29,8 @@ COMMANDS: Final = (
     "stats",
     "sysctl",
     "features",
+    "save",
+    "restore",
     "explain",
     "sql",
     "demo",

@@ -93,6 +93,14 @@ def interrupting_writes() -> Generator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def resume_writes() -> None:
+    """Let writes succeed again after an interrupt, for the last report of a command.
+
+    Another interrupt ends them.
+    """
+    _state.interrupted = False
+
+
 # Standard output
 
 

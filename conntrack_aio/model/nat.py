@@ -159,17 +159,23 @@ def translation(orig: Tuple, reply: Tuple, status: Status | None) -> NAT | None:
     :param status: the status bits; if present, they determine whether the kernel translates
         (``nf_nat_packet``).
     """
-    # ICMP has one identifier for both ends. It belongs to the source: the kernel translates it with
-    # the source (icmp_manip_pkt).
-    src = _between(
-        Endpoint(orig.src, orig.sport if orig.icmp_id is None else orig.icmp_id),
-        Endpoint(reply.dst, reply.dport if reply.icmp_id is None else reply.icmp_id),
-    )
+    after = Endpoint(reply.dst, reply.dport if reply.icmp_id is None else reply.icmp_id)
+    src = _between(source_of(orig), after)
     dst = _between(Endpoint(orig.dst, orig.dport), Endpoint(reply.src, reply.sport))
     if status is not None:
         src = src if status & Status.SRC_NAT else None
         dst = dst if status & Status.DST_NAT else None
     return NAT(src, dst) if src or dst else None
+
+
+def source_of(tuple_: Tuple) -> Endpoint:
+    """Return the source of a tuple, as far as it can be translated.
+
+    ICMP has one identifier for both ends. It belongs to the source: the kernel translates it with
+    the source (``icmp_manip_pkt``).
+    """
+    port = tuple_.sport if tuple_.icmp_id is None else tuple_.icmp_id
+    return Endpoint(tuple_.src, port)
 
 
 def translate(orig: Tuple, reply: Tuple, status: Status | None, packet: Tuple) -> Tuple | None:

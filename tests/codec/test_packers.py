@@ -59,7 +59,11 @@ class CountedPackers:
         return self.reference(*arguments)
 
     def pack(self, *arguments: Any, seq: int = 0) -> bytes:
-        return self.packers.pack(requests._shape_key(arguments[0]), seq, *arguments)
+        if self.packers._arguments == requests._CREATE._arguments:
+            key = requests._creation_key(*arguments)
+        else:
+            key = requests._shape_key(arguments[0])
+        return self.packers.pack(key, seq, *arguments)
 
     def check(self, *arguments: Any) -> bool:
         """Compare with the reference; return whether it gives a message and not an error."""
@@ -221,12 +225,43 @@ def test_any_target_and_zone_gives_what_the_reference_gives(
 def test_any_nat_range_gives_what_the_reference_gives(
     sample: Flow, src: NATRange | None, dst: NATRange | None
 ) -> None:
-    """Values that are compared with each other are always checked by the reference."""
     sample.reply = attrs.evolve(sample.orig, src=sample.orig.dst, dst=sample.orig.src)
     counted = CountedPackers(requests._CREATE)
     for _ in range(2):
         counted.check(sample, src, dst)
         counted.check(sample, None, None)
+
+
+RANGES = [
+    NATRange.of("192.0.2.1"),
+    NATRange.of("192.0.2.2", 4000),
+    NATRange.of(port=5),
+    NATRange.of("2001:db8::1", 4000),
+    NATRange(address_min=IPv4Address("192.0.2.1"), address_max=IPv4Address("192.0.2.9")),
+    NATRange(port_min=5, port_max=4),
+    NATRange(),
+    "192.0.2.7",
+    None,
+]
+
+
+@pytest.mark.parametrize("first", RANGES, ids=str)
+@pytest.mark.parametrize("second", RANGES, ids=str)
+def test_any_two_translations_give_what_the_reference_gives(first: Any, second: Any) -> None:
+    """A flow that is translated already is refused, also after others of its shape were packed."""
+    counted = CountedPackers(requests._CREATE)
+    untranslated = flow(labels=1)
+    translated = attrs.evolve(untranslated, reply=Tuple.tcp("10.2.0.1", 80, "192.0.2.1", 40000))
+    for ranges in ((first, None), (None, first), (first, second), (second, first)):
+        for each in (untranslated, flow(2, labels=3), translated, untranslated):
+            counted.check(each, *ranges)
+
+
+def test_flows_with_translations_of_one_shape_are_packed() -> None:
+    counted = CountedPackers(requests._CREATE)
+    for number in range(1, 9):
+        counted.pack(flow(number), NATRange.of(f"192.0.2.{number}", number), None)
+    assert counted.created == 2  # for the first, and once more for the bytes that are computed
 
 
 @pytest.mark.parametrize("wrong", VALUES, ids=repr)

@@ -181,6 +181,9 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/guides/bulk.md: End the connections of a client": Scene(before=create_flows),
     "docs/guides/bulk.md: Change some bits of the mark": Scene(before=create_flows),
     "docs/guides/bulk.md: Save the table and restore it": Scene(before=create_translated_flow),
+    "docs/guides/save-restore.md: Save and restore (console 1)": Scene(
+        before=create_forwarded_port
+    ),
     "docs/guides/bulk.md: Label flows": Scene(before=allow_labels),
     "docs/guides/nat.md: Who has a public port now": Scene(before=create_translated_flow),
     "docs/guides/nat.md: Which address is behind the NAT": Scene(before=create_translated_flow),

@@ -7,10 +7,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from ftplib import FTP
+from pathlib import Path
 
 import anyio
 import attrs
 import pytest
+from anyio import to_thread
 from support import conntrack8_expect as conntrack8
 from support import expectations, kernel_modules
 from support.ftp_server import CONTENT, FTPServer
@@ -18,6 +20,7 @@ from support.hosts import Host, connect_host
 from support.lab import Lab
 from support.namespaces import new_network_namespace
 from support.processes import TIMEOUT
+from support.saved_tables import in_order, list_at_rest, run
 
 from conntrack_aio import Connection, EventType, Flow, Helper, Status, Tuple
 from conntrack_aio.model.enums import Direction, ExpectFlags
@@ -237,3 +240,50 @@ async def test_a_transfer_with_a_programs_expectation(
         assert flow.orig.dport == 4000
         assert flow.reply == Tuple.tcp(network.client.address, 5000, *peer[:2])
         assert (flow.status or 0) & Status.DST_NAT
+
+
+@pytest.mark.parametrize("masquerade", [False, True], ids=["routed", "masqueraded"])
+@pytest.mark.parametrize("passive", [True, False], ids=["passive", "active"])
+async def test_a_saved_and_restored_transfer_goes_on(
+    lab: Lab, conn: Connection, network: Network, passive: bool, tmp_path: Path
+) -> None:
+    """Between the announcement and the data connection, and during the data connection."""
+    file = str(tmp_path / "table")
+
+    async def replace_table() -> None:
+        """Save, flush and restore the table, and compare what the kernel then has."""
+        before, expected = await list_at_rest(conn), await conn.expectations.list()
+        assert (await to_thread.run_sync(run, lab, "save", "--quiet", "--output", file))[0] == 0
+        await conn.flush()
+        assert await conn.expectations.list() == []
+        # Without the rule, the helper can only be that of the restored entry.
+        lab.program("nft", "flush", "chain", "inet", "t", "attach")
+        assert await to_thread.run_sync(run, lab, "restore", "--quiet", file) == (0, "", "")
+        assert in_order(await conn.list()) == in_order(before)
+        assert [
+            attrs.evolve(each, id=None, timeout=None) for each in await conn.expectations.list()
+        ] == [attrs.evolve(each, id=None, timeout=None) for each in expected]
+
+    with FTPServer(network.server, PORT), FTP(timeout=TIMEOUT) as ftp:
+        network.client.lab.run(ftp.connect, network.server.address, PORT)
+        ftp.login()
+        ftp.set_pasv(passive)
+        control = await conn.get(sent_tuple(ftp.sock))
+        listener, announced = announce(network, ftp, passive)
+        assert len(await conn.expectations.list()) == 1
+        await replace_table()
+        assert announced.dport is not None
+        async with conn.events(EventType.NEW) as stream:
+            assert fetch(network, ftp, listener, announced.dport) == CONTENT
+            with anyio.fail_after(TIMEOUT):
+                related = (await anext(stream)).flow
+        assert related.master == control.orig
+        assert await conn.expectations.list() == []
+        await replace_table()
+        assert (await conn.get(related.orig)).master == control.orig
+        # The control connection goes on, although a masqueraded one has shifted sequence numbers.
+        # Its helper reads the next announcement.
+        listener, announced = announce(network, ftp, passive)
+        assert [found.tuple for found in await conn.expectations.list()] == [announced]
+        assert announced.dport is not None
+        assert fetch(network, ftp, listener, announced.dport) == CONTENT

@@ -8,16 +8,19 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from ipaddress import ip_address
+from pathlib import Path
 
 import anyio
 import attrs
 import pytest
+from anyio import to_thread
 from support.byte_order import nft_label
 from support.conntrack8 import check_listing
 from support.hosts import Host, connect_host, without_prefix
 from support.lab import Lab
 from support.namespaces import new_network_namespace
 from support.processes import TIMEOUT
+from support.saved_tables import in_order, list_at_rest, run
 
 from conntrack_aio import (
     NAT,
@@ -361,3 +364,48 @@ async def test_a_tcp_connection_uses_an_entry_that_a_program_created(
                 close_tcp(ours, theirs)
             await wait_for(stream, TCPState.TIME_WAIT)
     assert (await conn.get(created)).nat == created.nat
+
+
+async def test_saved_and_restored_translations_go_on(
+    network: Network, lab: Lab, conn: Connection, tmp_path: Path
+) -> None:
+    """Packets of real connections are translated by restored entries, without any rule of NAT."""
+    client, server = network.client, network.server
+    file = str(tmp_path / "table")
+    with ExitStack() as stack:
+        masqueraded = connect_tcp(network, server.address, 80)
+        redirected = connect_tcp(network, client.gateway, 8080)
+        for end in (*masqueraded, *redirected):
+            stack.enter_context(end)
+        requester = stack.enter_context(client.bind(socket.SOCK_DGRAM))
+        responder = stack.enter_context(server.bind(socket.SOCK_DGRAM, 53))
+        requester.connect((server.address, 53))
+        exchange_udp(requester, responder)
+        client.lab.run(traffic.ping, server.address, 7)
+        before = await list_at_rest(conn)
+        assert len(before) == 4
+        assert all(flow.nat for flow in before)
+        assert (await to_thread.run_sync(run, lab, "save", "--quiet", "--output", file))[0] == 0
+
+        # The chains stay, because without them the kernel translates nothing at all.
+        for chain in ("prerouting", "postrouting"):
+            lab.program("nft", "flush", "chain", "inet", "nat", chain)
+        await conn.flush()
+        assert await to_thread.run_sync(run, lab, "restore", "--quiet", file) == (0, "", "")
+        assert in_order(await conn.list()) == in_order(before)
+
+        for one, other in (masqueraded, redirected):
+            for sender, receiver in ((one, other), (other, one)):
+                sender.sendall(b"after the restore")
+                assert receiver.recv(64) == b"after the restore"
+        requester.send(b"request")
+        assert responder.recv(64) == b"request"
+        responder.send(b"reply")
+        assert requester.recv(64) == b"reply"
+        client.lab.run(traffic.ping, server.address, 7)
+        # No packet has created an entry.
+        assert {(flow.orig, flow.reply) for flow in await conn.list()} == {
+            (flow.orig, flow.reply) for flow in before
+        }
+        close_tcp(*masqueraded)
+        close_tcp(*redirected)

@@ -103,6 +103,30 @@ async def test_a_dumped_table_can_be_restored(conn: Connection) -> None:
     assert {(flow.orig, flow.reply, flow.status) for flow in await conn.list()} == before
 
 
+async def test_a_restored_flow_has_the_nat_bits_that_it_had(conn: Connection) -> None:
+    """The kernel decides about every connection where there are rules of NAT."""
+    decided = NewFlow(flows.tcp(1), nat_src=NATRange.of(flows.tcp(1).orig.src, 40000))
+    ping = NewFlow(
+        Flow.icmp("10.0.0.1", "10.0.0.2", id=9, timeout=60), nat_src=NATRange.of("10.0.0.1", 9)
+    )
+    await conn.create_many([decided, ping, NewFlow(flows.tcp(2))])
+    before = {(flow.orig, flow.reply, flow.status) for flow in await conn.list()}
+    done = [bool(flow.status & Status.NAT_DONE_MASK) for flow in await conn.list() if flow.status]
+    assert sorted(done) == [False, True, True]
+    saved = await conn.list()
+    await conn.flush()
+    outcomes = await conn.create_many(map(NewFlow.from_flow, saved))
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+    assert {(flow.orig, flow.reply, flow.status) for flow in await conn.list()} == before
+
+
+async def test_a_program_made_flow_with_other_tuples_is_not_translated(conn: Connection) -> None:
+    """Its status says that nothing is translated, although its tuples differ."""
+    reply = Tuple.tcp("10.2.0.1", 80, "192.0.2.1", 40000)
+    flow = attrs.evolve(flows.tcp(), reply=reply, status=Status.NAT_DONE_MASK | Status.CONFIRMED)
+    assert NewFlow.from_flow(flow) == NewFlow(flow)
+
+
 async def test_update_many_takes_flows_and_tuples_of_either_direction(conn: Connection) -> None:
     await conn.create_many(flows.tcp(number, mark=0x50 + number) for number in range(4))
     targets = [flows.tcp(0), flows.tcp(1).orig, flows.tcp(2).reply, flows.tcp(9)]

@@ -83,17 +83,37 @@ def encode_new_entry(
 def new_entry_values(flow: Flow, nat_src: object, nat_dst: object) -> list[RequestValue]:
     """Return the values that a new entry depends on.
 
-    Whether a translation fits the entry depends on a comparison, which a packer cannot make.
+    Whether a translation fits the entry depends on a comparison, which a packer cannot make. So
+    :func:`is_untranslated` must be true for all entries with a translation that share packers.
 
-    :raises UnsupportedShape: when there is a translation, or when the flow is of a subclass.
+    :raises UnsupportedShape: when the flow is of a subclass, or when a translation is not a range
+        of one address or one port.
     """
-    if own_class(flow) is not Flow or nat_src is not None or nat_dst is not None:
+    if own_class(flow) is not Flow:
         raise UnsupportedShape
+    ranges = {"nat_src": nat_src, "nat_dst": nat_dst}
+    for value in ranges.values():
+        if value is not None and not _is_single(value):
+            raise UnsupportedShape
     return [
         *[RequestValue(f"flow.{name}", getattr(flow, name), Flow, name) for name in _COPIED],
         RequestValue("flow.status", flow.status, Flow, "status", computed=True),
         RequestValue("flow.protoinfo", flow.protoinfo, Flow, "protoinfo", computed=True),
+        *[RequestValue(name, value, RequestOnly, name) for name, value in ranges.items()],
     ]
+
+
+def _is_single(value: object) -> bool:
+    """Return whether a value is a range whose ends need no comparison."""
+    return type(value) is NATRange and value.address_max is None and value.port_max is None
+
+
+def is_untranslated(flow: object) -> bool:
+    """Return whether an object is a flow whose reply is the inverse of its original direction."""
+    try:
+        return isinstance(flow, Flow) and flow.reply.without_zone == flow.orig.inverse
+    except Exception:
+        return False  # the reference raises the proper error
 
 
 def _check_zones(flow: Flow) -> None:

@@ -337,7 +337,16 @@ def create_message(
     seq: int,
 ) -> bytes:
     """Return the complete message of :func:`create` with this sequence number."""
-    return _CREATE.pack(_shape_key(flow), seq, flow, nat_src, nat_dst)
+    return _CREATE.pack(_creation_key(flow, nat_src, nat_dst), seq, flow, nat_src, nat_dst)
+
+
+def _creation_key(flow: object, nat_src: object, nat_dst: object) -> Hashable:
+    """Return the shape key of a new entry: that of the flow, and whether a translation fits it."""
+    if nat_src is None and nat_dst is None:
+        return _shape_key(flow)
+    from .flow_creation import is_untranslated
+
+    return _shape_key(flow), is_untranslated(flow)
 
 
 def _make_create(
