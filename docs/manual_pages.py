@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -36,10 +36,15 @@ def texts() -> Texts:
     return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
+def changelog() -> str:
+    """Return the list of changes, which has the date of each release."""
+    return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
 def date_of_pages() -> str:
     """Return the date that the pages have: that of the release, or of the build before it."""
-    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    released = re.search(rf"^## \[{re.escape(__version__)}\] - (\S+)$", changes, re.MULTILINE)
+    section = rf"^## \[{re.escape(__version__)}\] - (\S+)$"
+    released = re.search(section, changelog(), re.MULTILINE)
     if released is not None:
         return released[1]
     seconds = os.environ.get("SOURCE_DATE_EPOCH")
@@ -113,26 +118,41 @@ def _arguments(parser: Parser) -> list[argparse.Action]:
     ]
 
 
-def _items(parser: Parser, *, is_option: bool) -> Iterator[str]:
-    for action in _arguments(parser):
-        if bool(action.option_strings) is is_option and action.help != argparse.SUPPRESS:
-            value = roff.italic(_value_of(action))
-            names = ", ".join(map(roff.bold, action.option_strings))
-            separator = " " if names and action.nargs != 0 else ""
-            text = _sentence((action.help or "see above").replace("%%", "%"))
-            yield from roff.item(f"{names}{separator}{value}", text)
+def _item(action: argparse.Action) -> list[str]:
+    """Return an argument or option and its explanation."""
+    value = roff.italic(_value_of(action))
+    names = ", ".join(map(roff.bold, action.option_strings))
+    separator = " " if names and action.nargs != 0 else ""
+    text = (action.help or "see above").replace("%%", "%")
+    return roff.item(f"{names}{separator}{value}", _sentence(text))
 
 
-def arguments_of(parser: Parser) -> list[str]:
-    """Return the items of the arguments, and then of the options."""
-    return [*_items(parser, is_option=False), *_items(parser, is_option=True)]
+def _items(actions: Iterable[argparse.Action]) -> list[str]:
+    return [line for action in actions for line in _item(action)]
 
 
-def _argument_sections(parser: Parser) -> list[str]:
-    arguments = list(_items(parser, is_option=False))
-    options = _items(parser, is_option=True)
-    lines = [*roff.section("ARGUMENTS"), *arguments] if arguments else []
-    return [*lines, *roff.section("OPTIONS"), *options]
+def _positional(parser: Parser) -> list[argparse.Action]:
+    return [action for action in _arguments(parser) if not action.option_strings]
+
+
+def _options(parser: Parser) -> list[argparse.Action]:
+    return [action for action in _arguments(parser) if action.option_strings]
+
+
+def _shared_options(parser: Parser) -> list[argparse.Action]:
+    """Return the options that all subcommands of a subcommand have, with the same explanation."""
+    first, *others = map(_options, parser.subcommands.values())
+    return [
+        action
+        for action in first
+        if all(_item(action) in map(_item, options) for options in others)
+    ]
+
+
+def _repeated_texts(parser: Parser) -> set[str]:
+    """Return the closing texts that several subcommands of a subcommand have."""
+    found = [subcommand.closing_text for subcommand in parser.subcommands.values()]
+    return {text for text in found if text and found.count(text) > 1}
 
 
 # -- pages ----------------------------------------------------------------------------------------
@@ -196,7 +216,7 @@ def main_page(parser: Parser) -> str:
         lines += roff.item(
             roff.bold(name), f"{_sentence(command.summary)} See {PROGRAM}-{name}(1)."
         )
-    lines += [*roff.section("OPTIONS"), *arguments_of(parser)]
+    lines += [*roff.section("OPTIONS"), *_items(_options(parser))]
     lines += [".PP", *roff.paragraphs(own["common_options"])]
     lines += _text_section("MATCHES", own["matches"])
     matching = next(each for each in parser.subcommands.values() if each.explains_match)
@@ -226,16 +246,7 @@ def command_page(name: str, parser: Parser) -> str:
     else:
         lines += synopsis(command, parser)
     lines += _text_section("DESCRIPTION", f"{_description(parser)}\n\n{own.get('description', '')}")
-    if parser.subcommands:
-        lines += roff.section("COMMANDS")
-        for verb, subcommand in parser.subcommands.items():
-            lines += roff.subsection(f"{command} {verb}")
-            lines += [*roff.paragraphs(_description(subcommand)), *arguments_of(subcommand)]
-            if subcommand.closing_text:
-                lines += [".PP", *roff.paragraphs(subcommand.closing_text)]
-    else:
-        lines += _argument_sections(parser)
-        lines += _text_section("NOTES", parser.closing_text)
+    lines += _group_sections(command, parser) if parser.subcommands else _own_sections(parser)
     lines += _item_section("EXIT STATUS", own.get("exit_status", texts()["exit_status"]))
     lines += _examples(own.get("examples", []))
     return _page(
@@ -243,6 +254,39 @@ def command_page(name: str, parser: Parser) -> str:
         parser.summary,
         [*lines, *_see_also([f"{PROGRAM}(1)", *own.get("see_also", [])])],
     )
+
+
+def _own_sections(parser: Parser) -> list[str]:
+    """Return the sections about the arguments of a subcommand."""
+    arguments = _items(_positional(parser))
+    return [
+        *(roff.section("ARGUMENTS") if arguments else []),
+        *arguments,
+        *roff.section("OPTIONS"),
+        *_items(_options(parser)),
+        *_text_section("NOTES", parser.closing_text),
+    ]
+
+
+def _group_sections(command: str, parser: Parser) -> list[str]:
+    """Return the sections about the subcommands of a subcommand.
+
+    :param command: the words that name the subcommand.
+    :param parser: its parser.
+    """
+    shared = [_item(action) for action in _shared_options(parser)]
+    repeated = _repeated_texts(parser)
+    lines = roff.section("COMMANDS")
+    for verb, subcommand in parser.subcommands.items():
+        lines += roff.subsection(f"{command} {verb}")
+        lines += roff.paragraphs(_description(subcommand))
+        lines += _items(_positional(subcommand))
+        lines += _items(each for each in _options(subcommand) if _item(each) not in shared)
+        if subcommand.closing_text and subcommand.closing_text not in repeated:
+            lines += [".PP", *roff.paragraphs(subcommand.closing_text)]
+    lines += roff.section("COMMON OPTIONS")
+    lines += [line for option in shared for line in option]
+    return [*lines, *_text_section("NOTES", "\n\n".join(sorted(repeated)))]
 
 
 def text_page(name: str, own: Texts) -> str:

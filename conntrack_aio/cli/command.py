@@ -104,7 +104,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     # The parser of one subcommand is made sooner than that of all.
     is_command = bool(arguments) and arguments[0] in COMMANDS
-    options: argparse.Namespace = build_parser(arguments[:1] if is_command else COMMANDS).parse_args(arguments)
+    options: argparse.Namespace = build_parser(
+        arguments[:1] if is_command else COMMANDS
+    ).parse_args(arguments)
     command: Parser = options.parser
     if command.parses_match:
         options.match = parse_match(command, options.match)

@@ -9,7 +9,7 @@ from .refusal import VERSION, Refused
 
 USAGE: Final = "Usage: nfct command subsystem [parameters]..."
 
-_COMMANDS: Final = (
+COMMANDS: Final = (
     "list",
     "add",
     "delete",
@@ -21,9 +21,9 @@ _COMMANDS: Final = (
 )
 _SUBSYSTEMS: Final = ("timeout", "helper", "version")
 _SUBSYSTEM_COMMANDS: Final = {
-    "timeout": frozenset(_COMMANDS) - {"disable"},
-    "helper": frozenset(_COMMANDS) - {"default-set", "default-get"},
-    "version": frozenset(_COMMANDS),
+    "timeout": frozenset(COMMANDS) - {"disable"},
+    "helper": frozenset(COMMANDS) - {"default-set", "default-get"},
+    "version": frozenset(COMMANDS),
 }
 _MISSING: Final = f"{VERSION}: Missing command"
 _TIMEOUT_COMMANDS: Final = (
@@ -57,11 +57,11 @@ def parse(words: Sequence[str]) -> Order:
     if len(words) < 2:
         raise UsageError
     first, second, *parameters = words
-    if (command := _complete(first, _COMMANDS)) is not None:
+    if (command := _complete(first, COMMANDS)) is not None:
         subsystem = _complete(second, _SUBSYSTEMS)
     else:
         subsystem = _complete(first, _SUBSYSTEMS)
-        command = _complete(second, _COMMANDS)
+        command = _complete(second, COMMANDS)
     if subsystem is None:
         raise Refused(f"Unknown subsystem: {first}", USAGE)
     if command is None:
