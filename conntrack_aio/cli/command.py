@@ -43,8 +43,9 @@ Each is a module of :mod:`.commands`, with an underscore for a dash.
 """
 
 _EPILOG: Final = """\
-Every command but demo needs CAP_NET_ADMIN: run it as root, or give it the
-capability. `conntrack-aio COMMAND --help` describes a command.
+Every command but demo, completion and install-links needs CAP_NET_ADMIN: run
+it as root, or give it the capability. `conntrack-aio COMMAND --help` and
+`man conntrack-aio-COMMAND` describe a command.
 `conntrack-aio nfct ...` takes the arguments of nfct(8).
 
 exit status:
