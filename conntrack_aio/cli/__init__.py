@@ -1,4 +1,4 @@
-"""Implement the command ``conntrack-aio``, and what it is under the name ``nfct``."""
+"""Implement ``conntrack-aio``, and the command lines of conntrack(8) and nfct(8)."""
 
 from __future__ import annotations
 
@@ -6,25 +6,33 @@ import os
 import sys
 from collections.abc import Sequence
 
+_OWN_OPTIONS = ("--version", "--help", "-h")
+"""The options with which a command line of ``conntrack-aio`` may begin."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status.
 
-    Under the name ``nfct``, and after the word ``nfct``, the arguments are those of nfct(8).
+    The command line is that of conntrack(8) if the program was started as ``conntrack``, or if its
+    first argument begins with ``-`` and is not one of ``--version``, ``--help`` and ``-h``. It is
+    that of nfct(8) if the program was started as ``nfct``, or after the word ``nfct``.
 
     :param arguments: the command line without the program's name, instead of ``sys.argv[1:]``.
     :returns: 0 for success, 1 for a failure, 2 for arguments that are not valid, 130 for Ctrl-C.
     """
-    program = ""
-    if arguments is None:
-        program = os.path.basename(sys.argv[0])
-        arguments = sys.argv[1:]
-    if program != "nfct" and arguments[:1] == ["nfct"]:
-        program, arguments = "nfct", arguments[1:]
-    if program == "nfct":
+    program = os.path.basename(sys.argv[0]) if arguments is None else ""
+    words = sys.argv[1:] if arguments is None else arguments
+    first = words[0] if words else ""
+    if program == "conntrack" or (
+        program != "nfct" and first.startswith("-") and first not in _OWN_OPTIONS
+    ):
+        from .conntrack8.command import run as run_conntrack8
+
+        return run_conntrack8(words)
+    if program == "nfct" or first == "nfct":
         from .nfct.command import run as run_nfct
 
-        return run_nfct(arguments)
+        return run_nfct(words if program == "nfct" else words[1:])
     from .command import run
 
-    return run(arguments)
+    return run(words)

@@ -165,9 +165,11 @@ def status_text(value: int) -> str:
     return ",".join(part.strip("[]") for part in status_parts(value)) or ABSENT
 
 
-def status_names(value: int) -> JSON:
-    names: list[JSON] = [bit.name for bit in Status if bit & value and bit.name]
-    return names
+def status_names(value: int) -> list[JSON]:
+    """Return the names of status bits, and a number for those without a name, as in JSON."""
+    named = [bit for bit in Status if bit & value]
+    rest = value & ~sum(named)
+    return [*(bit.name for bit in named), *([rest] if rest else [])]
 
 
 def label_numbers(value: int) -> list[JSON]:

@@ -21,7 +21,9 @@ from conntrack_aio import (
     NATRange,
     Status,
     TCPState,
+    Tuple,
     connect,
+    to_dict,
 )
 from conntrack_aio.cli.column_values import Value
 from conntrack_aio.cli.command import parse
@@ -348,3 +350,27 @@ def test_numbers_are_rounded_for_people() -> None:
     columns = [column_named("bytes")]
     assert FlowTexts(columns, short=True, colors=False).cells([value]) == ["1.2M"]
     assert FlowTexts(columns, short=False, colors=False).cells([value]) == ["1250001"]
+
+
+def test_status_bits_without_a_name_are_a_number() -> None:
+    flow = attrs.evolve(WEB, status=Status(int(Status.ASSURED | Status.CONFIRMED) | 1 << 20))
+    column = column_named("status")
+    row = json_row([column], [value_reader(column)(flow)])
+    assert row == {"status": ["ASSURED", "CONFIRMED", 1 << 20]}
+    assert row["status"] == to_dict(flow)["status"]
+
+
+def test_columns_of_zones(lab: Lab) -> None:
+    plain = Tuple.udp("10.0.0.1", 1000, "10.0.0.2", 53)
+    other = attrs.evolve(plain, sport=1001)
+    create(
+        lab,
+        Flow(orig=attrs.evolve(plain, zone=1), reply=plain.inverse, timeout=600),
+        Flow(orig=other, reply=other.inverse, timeout=600, zone=5),
+    )
+    columns = "orig.zone,reply.zone,zone,details"
+    status, out, _ = run(lab, "list", "--columns", columns, "--sort", "orig.zone", "--no-header")
+    assert (status, out.split("\n")) == (
+        0,
+        ["1  0  -  [UNREPLIED] orig.zone=1", "5  5  5  [UNREPLIED] zone=5", ""],
+    )

@@ -1,0 +1,81 @@
+"""List and get flows, and find those that a command is about."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from ...connection import Connection
+from ...errors import NotFound
+from ...model.flow import Flow
+from ...streams.dump import Dump
+from .actions import Table
+from .commands import Command
+from .entry_writer import EntryWriter
+from .matching import FlowTest, kernel_match, names_entry, selector
+from .messages import FAILED, OK, report
+from .new_flow import complete_tuple, named_tuple
+
+_SMALL_TABLE = 2000
+"""Up to this number of entries the kernel does not filter: preparing a filter takes longer."""
+
+
+async def list_flows(conn: Connection, command: Command) -> int:
+    """Print the flows of a table that match, and return the exit status."""
+    writer = EntryWriter(command, root="conntrack")
+
+    async def write(flows: list[Flow]) -> None:
+        writer.flows(flows)
+
+    await for_each_batch(conn, command, selector(command), write)
+    writer.close()
+    report(f"{writer.count} flow entries have been shown.")
+    return OK
+
+
+async def get_flow(conn: Connection, command: Command) -> int:
+    """Print the flow that a command names, if it matches, and return the exit status."""
+    flow = await conn.get(named_tuple(command))
+    writer = EntryWriter(command, root="conntrack")
+    if selector(command)(flow):
+        writer.flows([flow])
+    report(f"{writer.count} flow entries have been shown.")
+    return OK if writer.count else FAILED
+
+
+async def for_each_batch(
+    conn: Connection,
+    command: Command,
+    matches: FlowTest,
+    consume: Callable[[list[Flow]], Awaitable[None]],
+) -> None:
+    """Call a function with the flows that match, some at a time.
+
+    :param conn: the connection.
+    :param command: the command, which names the table.
+    :param matches: tests whether a flow matches.
+    :param consume: the function.
+    """
+    if names_entry(command) and command.table is Table.CONNTRACK and "zero" not in command.given:
+        try:
+            flow = await conn.get(complete_tuple(command), zone=command.zone)
+        except NotFound:
+            return
+        if matches(flow):
+            await consume([flow])
+        return
+    async with await _dump(conn, command) as dump:
+        async for flows in dump.batches():
+            selected = [flow for flow in flows if matches(flow)]
+            if selected:
+                await consume(selected)
+
+
+async def _dump(conn: Connection, command: Command) -> Dump[Flow]:
+    if command.table is Table.DYING:
+        return conn.dying()
+    if command.table is Table.UNCONFIRMED:
+        return conn.unconfirmed()
+    filtered = command.given - {"output", "zero"} and await conn.count() > _SMALL_TABLE
+    return conn.dump(
+        kernel_match(command) if filtered else None, reset_counters="zero" in command.given
+    )
