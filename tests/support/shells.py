@@ -14,7 +14,9 @@ from typing import Protocol
 from .processes import wait_until
 
 _BASH = """\
-source "$1"
+for script in $1; do
+  source "$script"
+done
 shift
 COMP_WORDS=("$@")
 COMP_CWORD=$(( $# - 1 ))
@@ -57,7 +59,7 @@ print ready > {answer}
 
 
 class Shell(Protocol):
-    """A shell that has read a completion script."""
+    """A shell that has read completion scripts."""
 
     def complete(self, line: str) -> set[str]:
         """Return the words by which the shell completes the last word of a line."""
@@ -69,14 +71,14 @@ def _lines(text: str) -> set[str]:
 
 
 class Bash:
-    """A bash that has read a completion script."""
+    """A bash that has read completion scripts."""
 
-    def __init__(self, script: Path) -> None:
-        self._script = script
+    def __init__(self, scripts: Sequence[Path]) -> None:
+        self._scripts = " ".join(map(str, scripts))
 
     def complete(self, line: str) -> set[str]:
         """Return the words by which bash completes the last word of a line."""
-        command = ["bash", "--norc", "-ic", _BASH, "bash", str(self._script), *_bash_words(line)]
+        command = ["bash", "--norc", "-ic", _BASH, "bash", self._scripts, *_bash_words(line)]
         done = subprocess.run(
             command, capture_output=True, text=True, check=True, start_new_session=True, timeout=60
         )
@@ -92,14 +94,14 @@ def _bash_words(line: str) -> Sequence[str]:
 
 
 class Fish:
-    """A fish that has read a completion script."""
+    """A fish that has read completion scripts."""
 
-    def __init__(self, script: Path) -> None:
-        self._script = script
+    def __init__(self, scripts: Sequence[Path]) -> None:
+        self._scripts = " ".join(f"source {shlex.quote(str(script))};" for script in scripts)
 
     def complete(self, line: str) -> set[str]:
         """Return the words by which fish completes the last word of a line."""
-        command = f"source {shlex.quote(str(self._script))}; complete -C {shlex.quote(line)}"
+        command = f"{self._scripts} complete -C {shlex.quote(line)}"
         done = subprocess.run(
             ["fish", "--no-config", "-c", command],
             capture_output=True,
@@ -112,12 +114,12 @@ class Fish:
 
 
 class Zsh:
-    """A zsh at a terminal, as it completes nothing elsewhere, that finds a completion script."""
+    """A zsh at a terminal, as it completes nothing elsewhere, that finds completion scripts."""
 
     def __init__(self, functions: Path, directory: Path) -> None:
         """Start the shell.
 
-        :param functions: the directory of the completion script.
+        :param functions: the directory of the completion scripts.
         :param directory: a directory for files of this class.
         """
         self._answer = directory / "answer"

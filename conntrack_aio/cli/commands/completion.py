@@ -23,10 +23,19 @@ def add(commands: Commands) -> None:
         "compinit, and in fish `conntrack-aio completion fish | source`.",
     )
     command.add_argument("shell", choices=_SHELLS, metavar="SHELL", help="bash, zsh or fish")
+    command.add_argument(
+        "program",
+        nargs="?",
+        choices=_PROGRAMS,
+        default=_PROGRAMS[0],
+        metavar="PROGRAM",
+        help="the name of the program: conntrack-aio, or one of those that install-links makes, "
+        "conntrack or nfct (default: conntrack-aio)",
+    )
 
 
 def _run(options: argparse.Namespace) -> None:
     from ..completion.script_source import script_of
     from ..output import write_lines
 
-    write_lines(script_of(options.shell, "conntrack-aio"))
+    write_lines(script_of(options.shell, options.program))

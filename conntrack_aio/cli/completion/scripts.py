@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ..command import build_parser
 from ..parsing import Parser
+from .other_languages import conntrack_parser, nfct_parser
 from .values import WORDS, completion_of
 
 SHELLS: Final = ("bash", "zsh", "fish")
@@ -18,7 +19,11 @@ BUILT: Final = Path(__file__).with_name("built")
 """The folder of the scripts that were made when the package was built. It is not there in an
 editable installation."""
 
-PARSERS: Final[Mapping[str, Callable[[], Parser]]] = {"conntrack-aio": build_parser}
+PARSERS: Final[Mapping[str, Callable[[], Parser]]] = {
+    "conntrack-aio": build_parser,
+    "conntrack": conntrack_parser,
+    "nfct": nfct_parser,
+}
 """A function that makes the parser of each program."""
 
 _INSTALLED: Final = {

@@ -15,7 +15,7 @@ from .protocols import BY_NUMBER, DCCP, SCTP, TCP, Protocol
 from .tuple_values import TupleValues, inverse_icmp_type
 from .values import IPAddress
 
-_STATUS_WORDS: Final = {
+STATUS_WORDS: Final = {
     "ASSURED": int(Status.ASSURED),
     "SRC_NAT": 0,
     "SEEN_REPLY": int(Status.SEEN_REPLY),
@@ -34,7 +34,7 @@ _NAT_WORDS: Final = {"SRC_NAT": "src-nat", "DST_NAT": "dst-nat"}
 _UNREPLIED: Final = "UNREPLIED"
 """A word of ``-u`` that cannot be shortened or negated."""
 
-_OUTPUT_WORDS: Final = {
+OUTPUT_WORDS: Final = {
     "XML": OutputOptions.XML,
     "EXTENDED": OutputOptions.EXTENDED,
     "TIMESTAMP": OutputOptions.TIMESTAMP,
@@ -45,7 +45,7 @@ _OUTPUT_WORDS: Final = {
     "SAVE": OutputOptions.SAVE,
 }
 
-_EVENT_WORDS: Final = ("ALL", "NEW", "UPDATES", "DESTROY")
+EVENT_WORDS: Final = ("ALL", "NEW", "UPDATES", "DESTROY")
 
 _STATES: Final = {
     TCP: ("TCP", {state.name: int(state) for state in TCPState} | {"LISTEN": int(TCPState.LISTEN)}),
@@ -159,17 +159,15 @@ class CommandBuilder:
     def set_status(self, text: str) -> None:
         """Set status bits, and those to compare."""
         bits = cleared = 0
-        for word, negated in values.parse_words(
-            text, (*_STATUS_WORDS,), _UNREPLIED, negatable=True
-        ):
+        for word, negated in values.parse_words(text, (*STATUS_WORDS,), _UNREPLIED, negatable=True):
             if word in _NAT_WORDS:
                 warn(f"WARNING: ignoring {word}, use --{_NAT_WORDS[word]} instead")
             elif word == _UNREPLIED:
                 cleared |= Status.SEEN_REPLY
             elif negated:
-                cleared |= _STATUS_WORDS[word]
+                cleared |= STATUS_WORDS[word]
             else:
-                bits |= _STATUS_WORDS[word]
+                bits |= STATUS_WORDS[word]
         before = self.command.status or GivenStatus(0, 0)
         self.set(status=GivenStatus(before.bits | bits, before.cleared | cleared))
 
@@ -223,8 +221,8 @@ class CommandBuilder:
     def set_output(self, text: str) -> None:
         """Add output options."""
         output = self.command.output
-        for word, _ in values.parse_words(text, (*_OUTPUT_WORDS,)):
-            output |= _OUTPUT_WORDS[word]
+        for word, _ in values.parse_words(text, (*OUTPUT_WORDS,)):
+            output |= OUTPUT_WORDS[word]
             if word == "LABELS":
                 self._read_label_names()
         if OutputOptions.SAVE in output and output != OutputOptions.SAVE:
@@ -235,7 +233,7 @@ class CommandBuilder:
 
     def set_events(self, text: str) -> None:
         """Add types of events."""
-        words = {word for word, _ in values.parse_words(text, _EVENT_WORDS)}
+        words = {word for word, _ in values.parse_words(text, EVENT_WORDS)}
         self.set(events=self.command.events | words)
 
     # -- options of protocols -----------------------------------------------------------------

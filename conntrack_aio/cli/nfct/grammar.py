@@ -20,7 +20,7 @@ COMMANDS: Final = (
     "default-get",
 )
 _SUBSYSTEMS: Final = ("timeout", "helper", "version")
-_SUBSYSTEM_COMMANDS: Final = {
+SUBSYSTEM_COMMANDS: Final = {
     "timeout": frozenset(COMMANDS) - {"disable"},
     "helper": frozenset(COMMANDS) - {"default-set", "default-get"},
     "version": frozenset(COMMANDS),
@@ -66,7 +66,7 @@ def parse(words: Sequence[str]) -> Order:
         raise Refused(f"Unknown subsystem: {first}", USAGE)
     if command is None:
         raise Refused(f"Unknown command: {first}", USAGE)
-    if command not in _SUBSYSTEM_COMMANDS[subsystem]:
+    if command not in SUBSYSTEM_COMMANDS[subsystem]:
         if subsystem == "timeout":
             raise Refused("Missing command", _TIMEOUT_COMMANDS)
         raise Refused(f"Unknown command: {second}", _MISSING, _HELPER_COMMANDS)

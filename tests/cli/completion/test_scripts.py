@@ -10,7 +10,7 @@ from support.shells import Bash, Fish, Shell, Zsh
 
 from conntrack_aio.cli.command import COMMANDS, build_parser
 from conntrack_aio.cli.completion.match_words import match_words
-from conntrack_aio.cli.completion.scripts import SHELLS, installed_path, make_script
+from conntrack_aio.cli.completion.scripts import PARSERS, SHELLS, installed_path, make_script
 
 FIELDS = set(match_words().fields)
 
@@ -19,20 +19,22 @@ FIELDS = set(match_words().fields)
 def shell(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Shell]:
-    """A shell that has read its script."""
+    """A shell that has read the scripts."""
     directory = tmp_path_factory.mktemp(request.param)
-    script = directory / installed_path(request.param, "conntrack-aio").rpartition("/")[2]
     namespaces = directory / "netns"
     namespaces.mkdir()
     (namespaces / "blue-tenant").touch()
-    text = make_script(request.param, "conntrack-aio")
-    assert "/run/netns" in text
-    script.write_text(text.replace("/run/netns", str(namespaces)))
+    scripts: list[Path] = []
+    for program in PARSERS:
+        script = directory / installed_path(request.param, program).rpartition("/")[2]
+        text = make_script(request.param, program)
+        script.write_text(text.replace("/run/netns", str(namespaces)))
+        scripts.append(script)
     if request.param == "zsh":
         with Zsh(directory, directory) as zsh:
             yield zsh
     else:
-        yield Bash(script) if request.param == "bash" else Fish(script)
+        yield Bash(scripts) if request.param == "bash" else Fish(scripts)
 
 
 def test_every_subcommand_is_proposed(shell: Shell) -> None:
@@ -110,3 +112,46 @@ def test_the_choices_of_an_argument_are_proposed(shell: Shell) -> None:
 def test_names_of_namespaces_are_proposed(shell: Shell, typed: str) -> None:
     (word,) = shell.complete(f"conntrack-aio count {typed}")
     assert word.rpartition("=")[2] == "blue-tenant"
+
+
+@pytest.mark.parametrize(
+    ("typed", "proposed"),
+    [
+        ("conntrack --du", {"--dump"}),
+        ("conntrack -L exp", {"expect"}),
+        ("conntrack -L -p icm", {"icmp", "icmpv6"}),
+        ("conntrack -L -f ipv4 --orig-port-s", {"--orig-port-src"}),
+        ("nfct default-", {"default-set", "default-get"}),
+        ("nfct flush h", {"helper"}),
+        ("nfct disable t", set()),
+        ("nfct add timeout slow in", {"inet", "inet6"}),
+        ("nfct default-get timeout inet gen", {"generic"}),
+    ],
+)
+def test_the_other_languages_are_completed(shell: Shell, typed: str, proposed: set[str]) -> None:
+    assert shell.complete(typed) == proposed
+
+
+def test_lists_of_words_of_conntrack_are_completed(shell: Shell) -> None:
+    (word,) = shell.complete("conntrack -E -e NEW,DES")
+    assert word.rpartition(",")[2] == "DESTROY"
+    (word,) = shell.complete("conntrack -L -o ext")
+    assert word == "extended"
+
+
+@pytest.mark.parametrize(
+    ("typed", "proposed"),
+    [
+        ("conntrack-aio expect del", {"delete"}),
+        ("conntrack-aio expect events --type ne", {"new"}),
+        ("conntrack-aio expect events --type up", set()),
+        ("conntrack-aio expect create --nat-direction rep", {"reply"}),
+        ("conntrack-aio update --status ASS", {"ASSURED"}),
+        ("conntrack-aio sysctl timest", {"timestamp"}),
+        ("conntrack-aio completion bash nf", {"nfct"}),
+    ],
+)
+def test_subcommands_of_subcommands_and_values_are_completed(
+    shell: Shell, typed: str, proposed: set[str]
+) -> None:
+    assert shell.complete(typed) == proposed
