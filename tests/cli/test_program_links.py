@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,13 @@ def test_the_links_run_the_other_languages(program: Path, directory: Path) -> No
         f"{conntrack} is already there\n{nfct} is already there\n",
         "",
     )
+
+
+def test_an_alias_runs_conntrack8(program: Path) -> None:
+    script = f"shopt -s expand_aliases\nalias conntrack={program}\nconntrack -V"
+    status, out, err = run(shutil.which("bash") or "bash", "-c", script)
+    assert (status, err) == (0, "")
+    assert out.startswith("conntrack v")
 
 
 def test_nothing_is_replaced_unless_forced(program: Path, directory: Path) -> None:
