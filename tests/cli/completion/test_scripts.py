@@ -15,7 +15,10 @@ from conntrack_aio.cli.completion.scripts import PARSERS, SHELLS, installed_path
 FIELDS = set(match_words().fields)
 
 
-@pytest.fixture(scope="module", params=SHELLS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.program(name, name)) for name in SHELLS],
+)
 def shell(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Shell]:
