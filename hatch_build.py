@@ -12,7 +12,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class ManualAndCompletion(BuildHookInterface):  # type: ignore[type-arg]
+class ManualAndCompletion(BuildHookInterface):
     """Adds the files that are made from the parsers of the command."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -94,7 +94,8 @@ def _describe_values(parser: Parser, shell: str) -> None:
         elif isinstance(action.metavar, str) and action.metavar in WORDS:
             action.choices = WORDS[action.metavar]()
         if shell == "zsh" and isinstance(action.metavar, str):
-            action.metavar = action.metavar.replace(":", r"\:")  # otherwise, it ends there
+            # Otherwise, it ends at the colon. Subcommands share some options.
+            action.metavar = re.sub(r"(?<!\\):", r"\:", action.metavar)
     for subcommand in parser.subcommands.values():
         subcommand.description = subcommand.summary  # shtab describes the subcommand by it
         _describe_values(subcommand, shell)
