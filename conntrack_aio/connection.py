@@ -105,13 +105,13 @@ class Connection(Closable):
     def _selector(self) -> Selector:
         from .operations.selector import Selector
 
-        return Selector(self._session, self._probes)
+        return Selector(self._session, lambda: self._probes)
 
     @cached_property
     def _reader(self) -> Reader:
         from .operations.reader import Reader
 
-        return Reader(self._session, self._selector, self._resets)
+        return Reader(self._session, self._selector, lambda: self._resets)
 
     @cached_property
     def _single_flows(self) -> SingleFlows:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
-from ..codec.messages import decode_event
 from ..model.enums import EventType
-from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.values import describe_value
 from ..session import Session
 from ..streams.dump import Dump
 from ..uapi.nfnetlink import NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
-from .resets import ResetProcessor, Resets
 from .selector import Selector, check_match
 
 if TYPE_CHECKING:
     from ..codec.arrow import Addresses
     from ..codec.arrow_table import ArrowTable
     from ..filters.match import Match
+    from ..model.events import FlowEvent
     from ..streams.events import EventStream
     from ..streams.options import StreamOptions
+    from .resets import Resets
 
 _GROUPS: Final = {
     EventType.NEW: NFNLGRP.CONNTRACK_NEW,
@@ -37,7 +36,7 @@ class Reader:
     Each method implements the method of :class:`Connection` with the same name, which documents it.
     """
 
-    def __init__(self, session: Session, selector: Selector, resets: Resets) -> None:
+    def __init__(self, session: Session, selector: Selector, resets: Callable[[], Resets]) -> None:
         self._session = session
         self._selector = selector
         self._resets = resets
@@ -45,8 +44,11 @@ class Reader:
     def dump(self, match: Match | None, *, reset_counters: bool) -> Dump[Flow]:
         if match is not None:
             check_match(match)
-        processor = ResetProcessor(self._resets, match) if reset_counters else None
-        return self._selector.dump(match, processor=processor)
+        if not reset_counters:
+            return self._selector.dump(match)
+        from .resets import ResetProcessor
+
+        return self._selector.dump(match, processor=ResetProcessor(self._resets(), match))
 
     async def list(self, match: Match | None, *, reset_counters: bool) -> list[Flow]:
         flows: list[Flow] = []
@@ -56,7 +58,7 @@ class Reader:
                     flows += batch
         except BaseException:
             if reset_counters:
-                self._resets.put_back(flows)
+                self._resets().put_back(flows)
             raise
         return flows
 
@@ -95,6 +97,8 @@ class Reader:
         match: Match | None,
         options: StreamOptions,
     ) -> EventStream[FlowEvent]:
+        from ..codec.messages import decode_event
+
         if match is not None:
             check_match(match)
         selection = None if match is None else self._selector.event_selection(match)

@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING
 
 from ..codec.messages import decode_flow, skip
 from ..codec.requests import flows as requests
-from ..model.events import FlowEvent
 from ..model.flow import Flow
-from ..model.requests import Selection
 from ..model.values import describe_value
 from ..session import Session
 from ..streams.dump import Dump, DumpPlan, EntryProcessor
-from ..streams.options import EventSelection
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
-from .probes import Probes
 
 if TYPE_CHECKING:
     from ..filters.compiled import CompiledMatch
     from ..filters.dump import DumpFeatures, DumpFilter
     from ..filters.match import Match
+    from ..model.events import FlowEvent
+    from ..streams.options import EventSelection
+    from .probes import Probes
 
 
 def _compiled_of(match: Match) -> CompiledMatch:
@@ -38,7 +37,13 @@ class Selector:
     says that other flows are returned, too.
     """
 
-    def __init__(self, session: Session, probes: Probes) -> None:
+    def __init__(self, session: Session, probes: Callable[[], Probes]) -> None:
+        """Use a session.
+
+        :param session: the session.
+        :param probes: returns the probes of the kernel's features, whose modules take long to
+            import.
+        """
         self._session = session
         self._probes = probes
 
@@ -115,10 +120,12 @@ class Selector:
 
     async def can_flush(self, match: Match) -> bool:
         """Return whether this kernel is known to delete exactly what matches in one request."""
+        from ..model.requests import Selection
+
         filter_ = await self.filter_of(match)
         if not filter_.exact or not filter_.selections or Selection() in filter_.selections:
             return False
-        return await self._probes.has("flush_filter")
+        return await self._probes().has("flush_filter")
 
     async def flush(self, match: Match) -> None:
         """Delete the flows that match by one request for each selection.
@@ -145,11 +152,13 @@ class Selector:
         """Return the features of this kernel that filters of dumps depend on."""
         from ..filters.dump import DumpFeatures
 
-        has = self._probes.has
+        has = self._probes().has
         return DumpFeatures(*[await has(name) for name in DumpFeatures._fields])
 
     def event_selection(self, match: Match) -> EventSelection[FlowEvent]:
         """Select the events of flows that match."""
+        from ..streams.options import EventSelection
+
         return EventSelection(_event_predicate(match), _compiled_of(match).programs)
 
     def coarse_event_selection(self, match: Match) -> EventSelection[FlowEvent]:
@@ -157,6 +166,8 @@ class Selector:
 
         Events of other flows may be selected, too.
         """
+        from ..streams.options import EventSelection
+
         return EventSelection(None, partial(_compiled_of(match).programs, constant_only=True))
 
     async def prepare_table(self, match: Match) -> None:

@@ -96,7 +96,7 @@ def _function(command: Command) -> Callable[..., Awaitable[int]]:
 
             return write_flows
         case Action.FLUSH:
-            from .flow_writing import flush_flows
+            from .flow_deletion import flush_flows
 
             return flush_flows
         case Action.COUNT | Action.EXPECT_COUNT:

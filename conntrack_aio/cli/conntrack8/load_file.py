@@ -13,7 +13,9 @@ from .actions import Action
 from .bulk_deletion import delete_in_order
 from .commands import Command
 from .errors import failure_of
-from .flow_writing import create_flow, flush_flows, update_flows
+from .flow_creation import create_flow
+from .flow_deletion import flush_flows
+from .flow_updates import update_flows
 from .messages import OK, invalid
 from .parse import parse
 
