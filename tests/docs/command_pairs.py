@@ -1,0 +1,165 @@
+"""Find the rows of tables that show a command both ways, and describe the effects of each.
+
+A table shows them if its header is one of :data:`HEADERS`. The cells of a row are: what it does, a
+command of conntrack(8) or nfct(8), the same as a command of ``conntrack-aio``, and the same as a
+call of the library. A cell ``–`` says that there is none.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import attrs
+from blocks import ROOT
+from command_worker import Done, Worker
+from example_entries import LABELS
+from running import environment
+from support.lab import Lab
+
+from conntrack_aio import Connection, Flow, Status
+
+HEADERS: Final = tuple(
+    ["", program, "new way", "library"] for program in ("conntrack(8)", "nfct(8)")
+)
+
+_PROGRAM: Final = """\
+#!{python}
+import sys
+from conntrack_aio.cli import main
+sys.exit(main())
+"""
+
+@attrs.frozen
+class Row:
+    """A row of a table."""
+
+    heading: str
+    title: str
+    program: str
+    """The command of conntrack(8) or nfct(8)."""
+    own: str | None
+    """The command of ``conntrack-aio``."""
+    library: tuple[str, ...]
+    """The calls of the library."""
+
+
+def rows_of(page: str) -> list[Row]:
+    """Return the rows of a page, by its path from the root of the repository."""
+    return list(_rows((ROOT / page).read_text(encoding="utf-8").splitlines()))
+
+
+def _rows(lines: list[str]) -> Iterator[Row]:
+    heading, inside = "", False
+    for line in lines:
+        if match := re.match(r"#+ (.*)", line):
+            heading = match[1]
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if cells in HEADERS:
+            inside = True
+        elif not cells:
+            inside = False
+        elif inside and set(cells[0]) != {"-"}:
+            title, program, own, library = cells
+            (command,) = _codes(program)
+            yield Row(heading, title, command, next(iter(_codes(own)), None), _codes(library))
+
+
+def _codes(cell: str) -> tuple[str, ...]:
+    """Return the code of a cell; nothing of a cell without code."""
+    if cell == "–":
+        return ()
+    codes = tuple(re.findall(r"`([^`]+)`", cell.replace(r"\|", "|")))
+    assert codes, f"a cell without code: {cell}"
+    return codes
+
+
+def start_worker(lab: Lab, directory: Path) -> Worker:
+    """Start a worker. Its directory ``links`` has programs as links named like the old ones."""
+    links = directory / "links"
+    links.mkdir()
+    for name in ("conntrack", "nfct"):
+        program = links / name
+        program.write_text(_PROGRAM.format(python=sys.executable))
+        program.chmod(0o755)
+    return Worker(lab, directory, environment(directory), LABELS)
+
+
+# -- what was printed ----------------------------------------------------------------------------
+
+Entry = tuple[str, str, str, str]
+"""Source, source port, destination and destination port of the original direction.
+
+A port is empty if there is none, or if an expectation has any.
+"""
+
+_THEIRS: Final = re.compile(
+    r"\bsrc=(\S+) dst=(\S+)(?: (?:sport|srckey)=(\S+) (?:dport|dstkey)=(\S+))?"
+)
+_END: Final = r"(?:\[([0-9a-f:]+)\]|(\d+\.\d+\.\d+\.\d+)|([0-9a-f:]+))(?::(\d+))?"
+_OURS: Final = re.compile(rf" {_END} -> {_END}")
+
+
+def entries_in(text: str) -> list[Entry]:
+    """Return the entry of each line of text that a command printed."""
+    return [entry for line in text.splitlines() if (entry := _entry_in(line)) is not None]
+
+
+def _entry_in(line: str) -> Entry | None:
+    if match := _THEIRS.search(line):
+        src, dst, sport, dport = match.groups()
+        return src, _number(sport), dst, _number(dport)
+    if match := _OURS.search(line):
+        src, sport = next(filter(None, match.groups()[:3])), match[4]
+        dst, dport = next(filter(None, match.groups()[4:7])), match[8]
+        return src, _number(sport), dst, _number(dport)
+    return None
+
+
+def _number(text: str | None) -> str:
+    return "" if text in (None, "0") else str(int(text, 0))
+
+
+def entry_of(flow: Flow) -> Entry:
+    """Return the entry that commands print of a flow."""
+    orig = flow.orig
+    sport, dport = ("" if port is None else str(port) for port in (orig.sport, orig.dport))
+    return str(orig.src), sport, str(orig.dst), dport
+
+
+def number_in(done: Done) -> int | None:
+    """Return the number that a command printed, or that it reports."""
+    if re.fullmatch(r"\d+\n", done.output):
+        return int(done.output)
+    found = re.search(r"(\d+) (?:flow entries|expectations|flows?) ", done.errors)
+    return int(found[1]) if found else None
+
+
+# -- what was changed ----------------------------------------------------------------------------
+
+_SET_BY_COMMANDS: Final = Status.SEEN_REPLY | Status.ASSURED | Status.NAT_MASK
+_SECONDS: Final = 30
+"""Timeouts are rounded up to a multiple of this: those that commands set are multiples."""
+
+
+async def state_of(conn: Connection) -> dict[str, object]:
+    """Return what the tables of a namespace have that commands can set."""
+    flows = {f"{flow.orig} {flow.zone}": _values(flow) for flow in await conn.list()}
+    expected = {f"expected {each.tuple}": each.mask for each in await conn.expectations.list()}
+    policies = {f"policy {each.name}": each.timeouts for each in await conn.timeouts.list()}
+    return {**flows, **expected, **policies}
+
+
+def _values(flow: Flow) -> tuple[object, ...]:
+    return (
+        flow.reply,
+        flow.mark or 0,
+        flow.labels or 0,
+        (flow.status or Status(0)) & _SET_BY_COMMANDS,
+        getattr(flow.protoinfo, "state", None),
+        None if flow.helper is None else flow.helper.name,
+        -(-(flow.timeout or 0) // _SECONDS),
+    )
