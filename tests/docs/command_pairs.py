@@ -16,11 +16,11 @@ from typing import Final
 import attrs
 from blocks import ROOT
 from command_worker import Done, Worker
-from example_entries import LABELS
+from example_entries import LABELS, LONG
 from running import environment
 from support.lab import Lab
 
-from conntrack_aio import Connection, Flow, Status
+from conntrack_aio import Connection, Flow, Status, Tuple
 
 HEADERS: Final = tuple(
     ["", program, "new way", "library"] for program in ("conntrack(8)", "nfct(8)")
@@ -39,7 +39,7 @@ class Row:
 
     heading: str
     title: str
-    program: str
+    program: str | None
     """The command of conntrack(8) or nfct(8)."""
     own: str | None
     """The command of ``conntrack-aio``."""
@@ -64,8 +64,8 @@ def _rows(lines: list[str]) -> Iterator[Row]:
             inside = False
         elif inside and set(cells[0]) != {"-"}:
             title, program, own, library = cells
-            (command,) = _codes(program)
-            yield Row(heading, title, command, next(iter(_codes(own)), None), _codes(library))
+            command, new = (next(iter(_codes(cell)), None) for cell in (program, own))
+            yield Row(heading, title, command, new, _codes(library))
 
 
 def _codes(cell: str) -> tuple[str, ...]:
@@ -78,14 +78,20 @@ def _codes(cell: str) -> tuple[str, ...]:
 
 
 def start_worker(lab: Lab, directory: Path) -> Worker:
-    """Start a worker. Its directory ``links`` has programs as links named like the old ones."""
+    """Start a worker, whose commands may use :func:`create_links`."""
+    create_links(directory)
+    return Worker(lab, directory, environment(directory), LABELS)
+
+
+def create_links(directory: Path) -> Path:
+    """Create the directory ``links`` with programs like links of the old names, and return it."""
     links = directory / "links"
-    links.mkdir()
+    links.mkdir(exist_ok=True)
     for name in ("conntrack", "nfct"):
         program = links / name
         program.write_text(_PROGRAM.format(python=sys.executable))
         program.chmod(0o755)
-    return Worker(lab, directory, environment(directory), LABELS)
+    return links
 
 
 # -- what was printed ----------------------------------------------------------------------------
@@ -99,6 +105,14 @@ A port is empty if there is none, or if an expectation has any.
 _THEIRS: Final = re.compile(
     r"\bsrc=(\S+) dst=(\S+)(?: (?:sport|srckey)=(\S+) (?:dport|dstkey)=(\S+))?"
 )
+_XML: Final = re.compile(
+    r"<src>([^<]+)</src><dst>([^<]+)</dst></layer3><layer4[^>]*?>"
+    r"(?:<(?:sport|srckey)>(\w+)<.*?><(?:dport|dstkey)>(\w+)<)?"
+)
+_JSON: Final = re.compile(
+    r'"orig": {"src": "([^"]+)", "dst": "([^"]+)", "proto": \d+'
+    r'(?:, "sport": (\d+), "dport": (\d+))?'
+)
 _END: Final = r"(?:\[([0-9a-f:]+)\]|(\d+\.\d+\.\d+\.\d+)|([0-9a-f:]+))(?::(\d+))?"
 _OURS: Final = re.compile(rf" {_END} -> {_END}")
 
@@ -110,6 +124,9 @@ def entries_in(text: str) -> list[Entry]:
 
 def _entry_in(line: str) -> Entry | None:
     if match := _THEIRS.search(line):
+        src, dst, sport, dport = match.groups()
+        return src, _number(sport), dst, _number(dport)
+    if match := _XML.search(line) or _JSON.search(line):
         src, dst, sport, dport = match.groups()
         return src, _number(sport), dst, _number(dport)
     if match := _OURS.search(line):
@@ -125,9 +142,13 @@ def _number(text: str | None) -> str:
 
 def entry_of(flow: Flow) -> Entry:
     """Return the entry that commands print of a flow."""
-    orig = flow.orig
-    sport, dport = ("" if port is None else str(port) for port in (orig.sport, orig.dport))
-    return str(orig.src), sport, str(orig.dst), dport
+    return entry_of_tuple(flow.orig)
+
+
+def entry_of_tuple(tuple_: Tuple) -> Entry:
+    """Return the entry with this original direction."""
+    sport, dport = ("" if not port else str(port) for port in (tuple_.sport, tuple_.dport))
+    return str(tuple_.src), sport, str(tuple_.dst), dport
 
 
 def number_in(done: Done) -> int | None:
@@ -138,11 +159,32 @@ def number_in(done: Done) -> int | None:
     return int(found[1]) if found else None
 
 
+def counters_in(text: str) -> list[tuple[int, ...]] | None:
+    """Return the counters of each processor that a command printed, if it did.
+
+    They are pairs of a name and a number, or rows below a line of names.
+    """
+    lines = re.findall(r"^cpu=\d+\s+(\S+=\d.*)$", text, re.MULTILINE)
+    found = [tuple(map(int, re.findall(r"=(\d+)", line))) for line in lines]
+    table = re.search(r"^cpu  .*insert.*\n((?: *\d+.*\n)+)", text, re.MULTILINE)
+    if table:
+        found = [tuple(map(int, line.split()[1:])) for line in table[1].splitlines()]
+    return found or None
+
+
+def counters_of(result: object) -> list[tuple[int, ...]] | None:
+    """Return the counters of each processor that a call of the library returned, if it did."""
+    if not isinstance(result, list) or not result or not hasattr(result[0], "cpu"):
+        return None
+    rows = [attrs.asdict(each, filter=lambda field, value: value is not None) for each in result]
+    return [tuple(v for k, v in row.items() if k != "cpu" and isinstance(v, int)) for row in rows]
+
+
 # -- what was changed ----------------------------------------------------------------------------
 
 _SET_BY_COMMANDS: Final = Status.SEEN_REPLY | Status.ASSURED | Status.NAT_MASK
 _SECONDS: Final = 30
-"""Timeouts are rounded up to a multiple of this: those that commands set are multiples."""
+"""Timeouts are rounded up to a multiple of this: those that the pages set are multiples."""
 
 
 async def state_of(conn: Connection) -> dict[str, object]:
@@ -161,5 +203,10 @@ def _values(flow: Flow) -> tuple[object, ...]:
         (flow.status or Status(0)) & _SET_BY_COMMANDS,
         getattr(flow.protoinfo, "state", None),
         None if flow.helper is None else flow.helper.name,
-        -(-(flow.timeout or 0) // _SECONDS),
+        _rounded(flow.timeout or 0),
     )
+
+
+def _rounded(timeout: int) -> int:
+    """Return a timeout rounded up; that of an entry whose timeout was not changed is the same."""
+    return LONG if timeout > LONG / 2 else -(-timeout // _SECONDS) * _SECONDS

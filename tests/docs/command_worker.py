@@ -15,7 +15,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import NamedTuple, cast
 
 from support.lab import Lab
@@ -96,10 +98,16 @@ def _start(
 # -- inside of the process -----------------------------------------------------------------------
 
 
-def _serve() -> None:
-    import conntrack_aio.cli.command
-    import conntrack_aio.cli.conntrack8.command  # noqa: F401
+def _import_all() -> None:
+    """Import what commands import, so that no child process has to."""
+    for name in ("anyio._backends._asyncio", "conntrack_aio.connection", "conntrack_aio.cli"):
+        import_module(name)
+    for module in walk_packages(sys.modules["conntrack_aio.cli"].__path__, "conntrack_aio.cli."):
+        import_module(module.name)
 
+
+def _serve() -> None:
+    _import_all()
     answers = sys.stdout
     for line in sys.stdin:
         command, links = json.loads(line)

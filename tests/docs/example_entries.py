@@ -30,6 +30,9 @@ WEB, DB = 1 << 3, 1 << 5
 LABELS: Final = "3 web\n5 db\n"
 """The contents of ``connlabel.conf``."""
 
+LONG: Final = 20000
+"""The timeout of the entries: longer than the pages set."""
+
 _RULES: Final = """
 table inet page {
     chain labels { type filter hook output priority filter; ct label set 3; }
@@ -95,13 +98,13 @@ def _flows() -> Iterator[NewFlow]:
         _udp("10.0.0.72", 1002, "192.0.2.7", 30053), nat_dst=NATRange.of("10.244.1.5", 53)
     )
     yield NewFlow(_udp("2001:db8::1", 1000, "2001:db8::2", 53))
-    yield NewFlow(Flow.icmp("10.0.0.70", "10.0.0.8", id=7, timeout=600))
-    yield NewFlow(Flow.icmp("2001:db8::1", "2001:db8::2", id=8, timeout=600))
+    yield NewFlow(Flow.icmp("10.0.0.70", "10.0.0.8", id=7, timeout=LONG))
+    yield NewFlow(Flow.icmp("2001:db8::1", "2001:db8::2", id=8, timeout=LONG))
     sctp = attrs.evolve(Tuple.udp("10.0.0.70", 2000, "10.0.0.8", 3868), proto=IPPROTO_SCTP)
     info = SCTPInfo(state=SCTPState.ESTABLISHED, vtag_orig=1, vtag_reply=2)
-    yield NewFlow(Flow(orig=sctp, reply=sctp.inverse, timeout=600, protoinfo=info))
+    yield NewFlow(Flow(orig=sctp, reply=sctp.inverse, timeout=LONG, protoinfo=info))
     gre = attrs.evolve(Tuple.udp("10.0.0.70", 1, "10.0.0.8", 2), proto=IPPROTO_GRE)
-    yield NewFlow(Flow(orig=gre, reply=gre.inverse, timeout=600))
+    yield NewFlow(Flow(orig=gre, reply=gre.inverse, timeout=LONG))
 
 
 def _tcp(
@@ -116,13 +119,13 @@ def _tcp(
     zone: int | None = None,
 ) -> Flow:
     return Flow.tcp(
-        src, sport, dst, dport, state=state, status=status, mark=mark, zone=zone, timeout=600
+        src, sport, dst, dport, state=state, status=status, mark=mark, zone=zone, timeout=LONG
     )
 
 
 def _udp(
     src: str, sport: int, dst: str, dport: int, *, labels: int = 0, mark: int | None = None
 ) -> Flow:
-    flow = Flow.udp(src, sport, dst, dport, mark=mark, timeout=600)
+    flow = Flow.udp(src, sport, dst, dport, mark=mark, timeout=LONG)
     flow.labels = labels or None
     return flow

@@ -1,0 +1,158 @@
+"""Each row of "What differs from conntrack(8)" is true of both programs."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.to_thread
+import pytest
+from blocks import ROOT
+from command_pairs import entries_in, start_worker
+from command_worker import Done, Worker
+from example_entries import fill, prepare
+from running import environment
+from support import flows
+from support.lab import Lab
+from support.processes import DESTROY, NEW, UPDATE, Process, count_subscribers, wait_until
+
+from conntrack_aio import Connection, connect
+from conntrack_aio.model.protocols import TCP
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.program("conntrack", "conntrack"),
+    pytest.mark.program("nft", "nftables"),
+]
+
+PAGE: Final = ROOT / "docs" / "guides" / "conntrack8.md"
+EVENTS: Final = 5000
+"""A burst that a receive buffer of the default size does not hold."""
+
+Check = Callable[["Both"], Awaitable[None]]
+CHECKS: Final[dict[str, Check]] = {}
+
+
+class Both:
+    """Both programs, in one namespace."""
+
+    def __init__(self, lab: Lab, conn: Connection, directory: Path) -> None:
+        self.lab = lab
+        self.conn = conn
+        self.directory = directory
+        self._worker: Worker = start_worker(lab, directory)
+
+    async def run(self, command: str, *, own: bool) -> Done:
+        """Fill the table, and run a command by one of the programs."""
+        await fill(self.conn)
+        return self._worker.run(f"conntrack {command}", links=own)
+
+    async def listed(self, command: str) -> tuple[int, int]:
+        """Return how many entries conntrack(8) and this package list."""
+        theirs, ours = [await self.run(command, own=own) for own in (False, True)]
+        assert ours.status == 0
+        return len(entries_in(theirs.output)), len(entries_in(ours.output))
+
+    async def left(self, command: str) -> tuple[int, int]:
+        """Return how many entries there are after a command of conntrack(8) and of this package."""
+        counts: list[int] = []
+        for own in (False, True):
+            assert (await self.run(command, own=own)).status == 0
+            counts.append(await self.conn.count())
+        return counts[0], counts[1]
+
+    def close(self) -> None:
+        self._worker.close()
+
+
+def check(row: str) -> Callable[[Check], Check]:
+    """Register the function that checks a row, by its first cell."""
+
+    def register(function: Check) -> Check:
+        CHECKS[row] = function
+        return function
+
+    return register
+
+
+def rows() -> list[str]:
+    """Return the first cells of the table."""
+    text = PAGE.read_text(encoding="utf-8").partition("## What differs")[2]
+    table = text.partition("| | conntrack(8) | `conntrack-aio` |\n")[2].partition("\n\n")[0]
+    return re.findall(r"^\| (\S.*?) \|", table, re.MULTILINE)
+
+
+@check("`-D -u UNREPLIED`, `-D -u '!ASSURED'`")
+async def unset_bits(both: Both) -> None:
+    await fill(both.conn)
+    kept = sum(str(flow.status).count("ASSURED") for flow in await both.conn.list())
+    assert kept
+    for status in ("UNREPLIED", "!ASSURED"):
+        assert await both.left(f"-D -u {status}") == (0, kept)
+
+
+@check("`-F -f ipv6`")
+async def flush_of_one_family(both: Both) -> None:
+    assert await both.left("-F -f ipv6") == (0, 14)
+
+
+@check("`-L -u UNSET`")
+async def unset(both: Both) -> None:
+    assert (await both.run("-L -u UNSET", own=False)).status == 1
+    assert len(entries_in((await both.run("-L -u UNSET", own=True)).output)) == 12
+
+
+@check("`-L -c 5`")
+async def security_mark(both: Both) -> None:
+    assert await both.listed("-L -c 5") == (16, 0)
+
+
+@check("`-L -p gre --srckey 5`")
+async def keys(both: Both) -> None:
+    assert await both.listed("-L -p gre --srckey 5") == (1, 0)
+    assert await both.listed("-L -p gre --srckey 1") == (1, 1)
+
+
+@check("`-L -o save`")
+async def save(both: Both) -> None:
+    theirs, ours = [await both.run("-L -o save", own=own) for own in (False, True)]
+    for word in (" -m ", " --label-add ", "-g 10.0.0.3:8080"):
+        assert word not in theirs.output
+        assert word in ours.output
+    (both.directory / "saved").write_text(
+        "".join(line for line in ours.output.splitlines(keepends=True) if "label" not in line)
+    )
+    await both.conn.flush()
+    await both.conn.expectations.flush()
+    done = both.restore("saved")
+    assert done.status == 0, done.errors
+    marks = sorted(flow.mark or 0 for flow in await both.conn.list())
+    assert marks[-1] == 0x13
+
+
+@check("`-E -b 8388608`")
+async def buffer(both: Both) -> None:
+    for own in (False, True):
+        await both.conn.flush()
+        assert await is_complete(both, own=own) is own
+
+
+async def is_complete(both: Both, *, own: bool) -> bool:
+    """Return whether a program prints all events of a burst that comes while it is stopped."""
+    variables = environment(both.directory)
+    path = f"{both.directory}/links:{variables['PATH']}" if own else variables["PATH"]
+    words = ["env", f"PATH={path}", "conntrack", "-E", "-b", "8388608", "-e", "NEW"]
+    groups = NEW
+    with Process(both.lab, *words) as process:
+        await anyio.to_thread.run_sync(wait_until, lambda: count_subscribers(both.lab, groups))
+        process.pause()
+        await flows.fill(both.conn, map(flows.tcp, range(EVENTS)))
+        process.signal(signal.SIGCONT)
+        await anyio.to_thread.run_sync(both.expect_line, process)
+        process.signal(signal.SIGINT)
+        _, errors = process.wait()
+    return "ENOBUFS" not in errors
