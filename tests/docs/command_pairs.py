@@ -20,7 +20,8 @@ from example_entries import LABELS, LONG
 from running import environment
 from support.lab import Lab
 
-from conntrack_aio import Connection, Flow, Status, Tuple
+from conntrack_aio import Connection, Flow, Status, Tuple, UDPTimeouts
+from conntrack_aio.model.timeouts import ProtocolTimeouts
 
 HEADERS: Final = tuple(
     ["", program, "new way", "library"] for program in ("conntrack(8)", "nfct(8)")
@@ -160,10 +161,14 @@ def number_in(done: Done) -> int | None:
 
 
 def counters_in(text: str) -> list[tuple[int, ...]] | None:
-    """Return the counters of each processor that a command printed, if it did.
+    """Return the counters of each processor, or the timeouts, that a command printed.
 
-    They are pairs of a name and a number, or rows below a line of names.
+    Counters are pairs of a name and a number, or rows below a line of names. The timeouts of all
+    policies are one item.
     """
+    timeouts = re.findall(r"\t\.[A-Z_]\w+ = (\d+),|\b(?!rules)[a-z]\w+=(\d+)", text)
+    if re.match(r"\.|(\w+ )?(ipv[46] )?(tcp|udp) [a-z]\w+=", text):
+        return [tuple(sorted(int(one or other) for one, other in timeouts))]
     lines = re.findall(r"^cpu=\d+\s+(\S+=\d.*)$", text, re.MULTILINE)
     found = [tuple(map(int, re.findall(r"=(\d+)", line))) for line in lines]
     table = re.search(r"^cpu  .*insert.*\n((?: *\d+.*\n)+)", text, re.MULTILINE)
@@ -173,7 +178,12 @@ def counters_in(text: str) -> list[tuple[int, ...]] | None:
 
 
 def counters_of(result: object) -> list[tuple[int, ...]] | None:
-    """Return the counters of each processor that a call of the library returned, if it did."""
+    """Return the counters of each processor, or the timeouts, that a call returned."""
+    policies = result if isinstance(result, list) else [result]
+    timeouts = [getattr(each, "timeouts", each) for each in policies]
+    if timeouts and all(isinstance(each, ProtocolTimeouts) for each in timeouts):
+        values = [value for each in timeouts for value in attrs.astuple(each)]
+        return [tuple(sorted(value for value in values if isinstance(value, int)))]
     if not isinstance(result, list) or not result or not hasattr(result[0], "cpu"):
         return None
     rows = [attrs.asdict(each, filter=lambda field, value: value is not None) for each in result]
@@ -192,7 +202,8 @@ async def state_of(conn: Connection) -> dict[str, object]:
     flows = {f"{flow.orig} {flow.zone}": _values(flow) for flow in await conn.list()}
     expected = {f"expected {each.tuple}": each.mask for each in await conn.expectations.list()}
     policies = {f"policy {each.name}": each.timeouts for each in await conn.timeouts.list()}
-    return {**flows, **expected, **policies}
+    defaults = {"defaults": await conn.timeouts.get_defaults(UDPTimeouts)}
+    return {**flows, **expected, **policies, **defaults}
 
 
 def _values(flow: Flow) -> tuple[object, ...]:

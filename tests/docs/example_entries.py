@@ -58,6 +58,7 @@ async def fill(conn: Connection) -> None:
     """Delete all entries and timeout policies of a namespace, and create those of the pages."""
     await conn.flush()
     await conn.timeouts.delete_unused()
+    await conn.timeouts.set_defaults(UDPTimeouts(unreplied=30, replied=120))
     async for outcome in conn.create_many(_flows()):
         outcome.result()
     expected = Tuple.tcp("10.0.0.1", 0, "10.0.0.2", 2050)

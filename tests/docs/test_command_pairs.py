@@ -6,8 +6,11 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import shlex
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import CodeType
 from typing import Final
@@ -42,24 +45,31 @@ from conntrack_aio import (
     EventStream,
     Expectation,
     ExpectEvent,
+    ExpectPolicy,
     Flow,
     FlowEvent,
+    HelperStatus,
     Match,
     NATRange,
     Tuple,
+    UserspaceHelper,
     connect,
 )
+from conntrack_aio.cli import main
 from conntrack_aio.model import labels
+from conntrack_aio.testing import FakeKernel
 
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.program("conntrack", "conntrack"),
+    pytest.mark.program("nfct", "nfct"),
     pytest.mark.program("nft", "nftables"),
 ]
 
 PAGE: Final = "docs/guides/conntrack8.md"
-ROWS: Final = rows_of(PAGE)
-FOLLOWING, FORMATS = "Follow", "Formats"
+NFCT_PAGE: Final = "docs/guides/nfct8.md"
+ROWS: Final = [*rows_of(PAGE), *rows_of(NFCT_PAGE)]
+FOLLOWING, FORMATS, HELPERS = "Follow", "Formats", "User-space helpers"
 """The headings of rows that have a test of their own."""
 HEADINGS: Final = [*dict.fromkeys(row.heading for row in ROWS)]
 
@@ -88,7 +98,7 @@ class Effect:
     number: int | None
     """The number that it printed, reported or returned."""
     counters: list[tuple[int, ...]] | None
-    """The counters of each processor."""
+    """The counters of each processor, or the timeouts of policies."""
     state: dict[str, object]
     """What the tables have afterwards."""
 
@@ -177,6 +187,7 @@ async def names_for(conn: Connection) -> dict[str, object]:
     }
     flow = next(flow for flow in await conn.list() if str(flow.orig.src) == "10.0.0.71")
     master = Tuple.tcp("10.0.0.1", 1000, "10.0.0.2", 6667)
+    names |= {"AF_INET": socket.AF_INET, "IPPROTO_TCP": socket.IPPROTO_TCP}
     return {**names, "conn": conn, "flow": flow, "ID": flow.id, "master": master}
 
 
@@ -192,7 +203,7 @@ def label_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "heading", [each for each in HEADINGS if each not in (FOLLOWING, FORMATS)]
+    "heading", [each for each in HEADINGS if each not in (FOLLOWING, FORMATS, HELPERS)]
 )
 def test_the_commands_of_a_row_do_the_same(lab: Lab, heading: str, tmp_path: Path) -> None:
     anyio.run(check_rows, lab, tmp_path, [row for row in ROWS if row.heading == heading])
@@ -237,6 +248,65 @@ async def check_row(worker: Worker, conn: Connection, row: Row) -> None:
     first = effects[0]
     reports = first.entries is not None or first.number is not None or first.counters is not None
     assert reports or first.state != before, f"{row.title}: no effect"
+
+
+# -- user-space helpers --------------------------------------------------------------------------
+
+
+def test_the_commands_for_helpers_do_the_same() -> None:
+    """They run on a fake kernel: all network namespaces of a machine share the helpers.
+
+    tests/programs/test_nfct_commands.py compares the first command with nfct(8) itself.
+    """
+    for row in (row for row in ROWS if row.heading == HELPERS):
+        assert row.program is not None
+        assert row.own is not None
+        done = [run_on_fake_kernel(partial(main, shlex.split(row.own)[1:]))]
+        done.append(run_on_fake_kernel(partial(main, shlex.split(row.program))))
+        done += [run_on_fake_kernel(partial(anyio.run, call_on_fake_kernel, c)) for c in row.library]
+        assert len({str(helpers) for helpers, _ in done}) == 1, row
+        assert [status for _, status in done] == [0] * len(done), row
+
+
+def run_on_fake_kernel(run: Callable[[], object]) -> tuple[object, object]:
+    """Return the helpers after a command, and its exit status."""
+    kernel = FakeKernel()
+    kernel.builtin_helpers.clear()
+    with kernel.installed():
+        anyio.run(create_helpers)
+        status = run()
+        return anyio.run(list_helpers), status
+
+
+async def create_helpers() -> None:
+    async with connect() as conn:
+        for name in ("ftp", "tns"):
+            await conn.helpers.create(
+                UserspaceHelper(
+                    name=name,
+                    family=socket.AF_INET,
+                    proto=socket.IPPROTO_TCP,
+                    status=HelperStatus.ENABLED,
+                    policies=(ExpectPolicy(name=name, expect_max=1, expect_timeout=300),),
+                )
+            )
+
+
+async def list_helpers() -> object:
+    async with connect() as conn:
+        return await conn.helpers.list()
+
+
+async def call_on_fake_kernel(call: str) -> int:
+    names: dict[str, object] = {
+        name: getattr(conntrack_aio, name) for name in conntrack_aio.__all__
+    }
+    names |= {"AF_INET": socket.AF_INET, "IPPROTO_TCP": socket.IPPROTO_TCP}
+    async with connect() as conn:
+        result = eval(_compiled(call), {**names, "conn": conn})
+        if inspect.isawaitable(result):
+            await result
+    return 0
 
 
 # -- formats -------------------------------------------------------------------------------------

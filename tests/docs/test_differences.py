@@ -18,7 +18,7 @@ from example_entries import fill, prepare
 from running import environment
 from support import flows
 from support.lab import Lab
-from support.processes import DESTROY, NEW, UPDATE, Process, count_subscribers, wait_until
+from support.processes import NEW, Process, count_subscribers, wait_until
 
 from conntrack_aio import Connection, connect
 from conntrack_aio.model.protocols import TCP
@@ -64,6 +64,10 @@ class Both:
             assert (await self.run(command, own=own)).status == 0
             counts.append(await self.conn.count())
         return counts[0], counts[1]
+
+    def restore(self, file: str) -> Done:
+        """Run the commands of a file by this package."""
+        return self._worker.run(f"conntrack -R {file}", links=True)
 
     def close(self) -> None:
         self._worker.close()
@@ -142,17 +146,66 @@ async def buffer(both: Both) -> None:
 
 
 async def is_complete(both: Both, *, own: bool) -> bool:
-    """Return whether a program prints all events of a burst that comes while it is stopped."""
+    """Return whether a program gets all events of a burst that comes while it is stopped."""
     variables = environment(both.directory)
     path = f"{both.directory}/links:{variables['PATH']}" if own else variables["PATH"]
-    words = ["env", f"PATH={path}", "conntrack", "-E", "-b", "8388608", "-e", "NEW"]
-    groups = NEW
-    with Process(both.lab, *words) as process:
-        await anyio.to_thread.run_sync(wait_until, lambda: count_subscribers(both.lab, groups))
+    command = ("env", f"PATH={path}", "conntrack", "-E", "-e", "NEW", "-b", "8388608")
+    with Process(both.lab, *command) as process:
+        await anyio.to_thread.run_sync(wait_until, lambda: count_subscribers(both.lab, NEW))
         process.pause()
         await flows.fill(both.conn, map(flows.tcp, range(EVENTS)))
         process.signal(signal.SIGCONT)
-        await anyio.to_thread.run_sync(both.expect_line, process)
+        # A loss is reported before the first event.
+        lines = EVENTS if own else 1
+        await anyio.to_thread.run_sync(lambda: [process.line() for _ in range(lines)])
         process.signal(signal.SIGINT)
-        _, errors = process.wait()
+        _, errors = await anyio.to_thread.run_sync(process.wait)
     return "ENOBUFS" not in errors
+
+
+@check("`-U -p udp -s 10.0.0.64/26 -m 5`")
+async def update_of_several(both: Both) -> None:
+    command = "-U -p udp -s 10.0.0.64/26 -m 5"
+    theirs, ours = [await both.run(command, own=own) for own in (False, True)]
+    for done in (theirs, ours):
+        assert "3 flow entries have been updated" in done.errors
+    assert len(entries_in(theirs.output)) < len(entries_in(ours.output)) == 3
+
+
+@check("`-R` with labels in two lines")
+async def labels_in_a_file(both: Both) -> None:
+    line = "-U -s 10.0.0.71 --label-add db\n"
+    (both.directory / "labels").write_text(line * 2)
+    assert (await both.run("-R labels", own=False)).status not in (0, 1, 2)
+    assert (await both.run("-R labels", own=True)).status == 0
+
+
+@check("`-I expect -p tcp`")
+async def expectation(both: Both) -> None:
+    command = (
+        "-I expect -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 1000 --dport 6667 -t 60 "
+        "--tuple-src 10.0.0.1 --tuple-dst 10.0.0.2 --tuple-port-src 0 --tuple-port-dst 2051 "
+        "--mask-src 255.255.255.255 --mask-dst 255.255.255.255 "
+        "--mask-port-src 0 --mask-port-dst 65535"
+    )
+    for own in (False, True):
+        assert (await both.run(command, own=own)).status == 0
+        protocols = {each.tuple.proto for each in await both.conn.expectations.list()}
+        assert (protocols == {TCP}) is own
+
+
+@pytest.mark.parametrize("row", rows())
+def test_the_programs_differ_as_the_page_says(lab: Lab, row: str, tmp_path: Path) -> None:
+    anyio.run(compare, lab, row, tmp_path)
+
+
+async def compare(lab: Lab, row: str, directory: Path) -> None:
+    prepare(lab)
+    async with connect(netns=lab.netns) as conn:
+        both = Both(lab, conn, directory)
+        await CHECKS[row](both)
+        both.close()
+
+
+def test_every_check_has_a_row() -> None:
+    assert [*CHECKS] == rows()
