@@ -20,6 +20,20 @@ _VARYING = re.compile(
     r"\b(use|delta-time|insert|found|searched|error)=\d+|<(use|deltatime)>\d+|Version \S+"
 )
 _IDS = re.compile(r"\bid=\d{6,}|<id>\d+|\[start=.*?\]|<start>\d+")
+_TIME = re.compile(r"^\[\d+\.\d{6}\]")
+
+_RANDOM_PORT = re.compile(r"(\[UNREPLIED\] src=\S+ dst=\S+ sport=\d+ dport=)\d{3,}")
+"""The port of replies to a new entry, which the kernel chooses if the reply tuple is in use.
+
+Below port 512 it chooses another one below 512. The generator gives ports of one or two digits.
+"""
+
+_NOT_SAVED = re.compile(r"(?<= -[ng] )\[?([^] ]+)\]?:\d+(?= |$)| -m \d+$| -m \d+(?= --label-add)")
+"""What this package saves and the program loses: ports of translations and marks, besides labels.
+
+They follow all other options, but for the ports.
+"""
+_LABELS_SAVED = re.compile(r" --label-add .*")
 
 _UPDATES = re.compile(r" [0-9]+ flow entries have been updated\.")
 
@@ -77,9 +91,12 @@ def lines_of(output: str, *, same_entries: bool) -> list[_Line]:
     """Return the lines of an output, sorted."""
     found: list[_Line] = []
     for line in _THEIRS.sub(_OURS, output).splitlines():
+        line = _TIME.sub("[*]", line)
+        if line.startswith(("-A -t", "-D -t", "-U -t")):
+            line = _NOT_SAVED.sub(lambda match: match[1] or "", _LABELS_SAVED.sub("", line))
         text = _VARYING.sub(lambda match: f"{match[1] or match[2]}=*", line)
         if not same_entries:
-            text = _IDS.sub("id=*", text)
+            text = _RANDOM_PORT.sub(r"\1*", _IDS.sub("id=*", text))
         match = _TIMEOUT.search(text)
         timeout: int | None = None
         if match is not None:

@@ -9,7 +9,7 @@ from ...model.enums import DCCPRole, DCCPState, SCTPState, Status, TCPState
 from . import values
 from .commands import Command, GivenNAT, GivenStatus
 from .label_names import ALL_LABELS
-from .messages import CommandFailure, invalid, warn
+from .messages import CommandFailure, invalid
 from .output_options import OutputOptions
 from .protocols import BY_NUMBER, DCCP, SCTP, TCP, Protocol
 from .tuple_values import TupleValues, inverse_icmp_type
@@ -17,19 +17,14 @@ from .values import IPAddress
 
 _STATUS_WORDS: Final = {
     "ASSURED": int(Status.ASSURED),
-    "SRC_NAT": 0,
     "SEEN_REPLY": int(Status.SEEN_REPLY),
     "UNSET": 0,
-    "DST_NAT": 0,
     "FIXED_TIMEOUT": int(Status.FIXED_TIMEOUT),
     "EXPECTED": int(Status.EXPECTED),
     "OFFLOAD": int(Status.OFFLOAD),
     "HW_OFFLOAD": int(Status.HW_OFFLOAD),
 }
 """The bits of the words of ``-u``. A shortened word means the first that begins so."""
-
-_NAT_WORDS: Final = {"SRC_NAT": "src-nat", "DST_NAT": "dst-nat"}
-"""The words of ``-u`` that are ignored, each with the option that takes its place."""
 
 _UNREPLIED: Final = "UNREPLIED"
 """A word of ``-u`` that cannot be shortened or negated."""
@@ -159,12 +154,8 @@ class CommandBuilder:
     def set_status(self, text: str) -> None:
         """Set status bits, and those to compare."""
         bits = cleared = 0
-        for word, negated in values.parse_words(
-            text, (*_STATUS_WORDS,), _UNREPLIED, negatable=True
-        ):
-            if word in _NAT_WORDS:
-                warn(f"WARNING: ignoring {word}, use --{_NAT_WORDS[word]} instead")
-            elif word == _UNREPLIED:
+        for word, negated in values.parse_words(text, _STATUS_WORDS, _UNREPLIED, negatable=True):
+            if word == _UNREPLIED:
                 cleared |= Status.SEEN_REPLY
             elif negated:
                 cleared |= _STATUS_WORDS[word]
@@ -223,7 +214,7 @@ class CommandBuilder:
     def set_output(self, text: str) -> None:
         """Add output options."""
         output = self.command.output
-        for word, _ in values.parse_words(text, (*_OUTPUT_WORDS,)):
+        for word, _ in values.parse_words(text, _OUTPUT_WORDS):
             output |= _OUTPUT_WORDS[word]
             if word == "LABELS":
                 self._read_label_names()
