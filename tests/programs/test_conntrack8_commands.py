@@ -198,7 +198,9 @@ FILES = [
     "-D -p tcp\n-D " + "-m 1 " * 128 + "\n",
     "-D -p tcp\n-D -p \udcff\udcfe\n",
     "-D -p tcp\n-D -p sctp\0 -X\n-D -p gre",
-    "-F\r\n",
+    "-D -p tcp -m 1\r\r",
+    '"#"\n-D -p tcp\nword\n-D -X\n',
+    "-D -p tcp\n-F expect\n-D 1/1\n",
     "-F\n-F conntrack\n",
     "",
 ]
@@ -217,6 +219,28 @@ def test_files_of_commands(new_table: Callable[[], Table], tmp_path: Path) -> No
         assert difference(expected, result, same_entries=False) is None, repr(text)
         tables = [lines_of(each.entries(), same_entries=False) for each in (theirs, ours)]
         assert lines_difference(*tables) is None, repr(text)
+
+
+def test_random_files_of_commands(new_table: Callable[[], Table], tmp_path: Path) -> None:
+    theirs, ours = new_table(), new_table()
+    generator = Generator(SEED)
+    path = tmp_path / "commands"
+    for index in range(COUNT // 4):
+        text = generator.file()
+        path.write_bytes(text.encode(errors="surrogateescape"))
+        arguments = ("-R", "-") if index % 2 else ("--load-file", str(path))
+        expected = theirs.worker.program(*arguments, input=text)
+        result = ours.worker.ours(*arguments, input=text)
+        updates = "-U" in text or "--up" in text
+        found = difference(expected, result, same_entries=False, updates=updates)
+        assert found is None, f"{text!r}: {found}"
+        tables = [lines_of(each.entries(), same_entries=False) for each in (theirs, ours)]
+        found = lines_difference(*tables)
+        if found is not None:
+            assert "No such file" in result.errors or expected.status < 0, f"{text!r}: {found}"
+        if found is not None or index % REFILL == 0:
+            theirs.fill()
+            ours.fill()
 
 
 def test_files_that_cannot_be_read(new_table: Callable[[], Table]) -> None:

@@ -26,6 +26,8 @@ _STATES = {
 
 _IPV4 = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "192.0.2.1")
 _IPV6 = ("fd00::1", "fd00::2", "2001:db8::1")
+_OF_ALL_LINES = ("-m", "--ma", "-o", "--ou")
+"""How options begin whose values in a file the program takes from the last line."""
 _BAD_ADDRESSES = ("300.1.1.1", "", "x", "10.0.0.1x", "fd00::g", "::1%lo", "\udcff")
 _ODD_NUMBERS = ("", "x", "-1", "0x10", "010", "5x", " 5", "99999999999999999999", "65536", "+2")
 _STATUS = ("ASSURED", "SEEN_REPLY", "assured", "SEEN", "A", "FIXED_TIMEOUT", "EXPECTED")
@@ -95,12 +97,59 @@ class Generator:
             return self._written("-U", [], self._update())
         return self._written("-F", self._pick(([], ["conntrack"], ["expect"], ["x"])), [])
 
+    def events(self) -> list[str]:
+        """Return a command line that shows events of flows."""
+        addresses = _IPV4 if self._chance(0.75) else _IPV6
+        options = [*self._filters(addresses)] if self._chance(0.6) else []
+        # A mask is left out: the program shows events of all networks.
+        options = [option[:2] for option in options]
+        options = [self._some(*options), self._some(self._output(), chance=0.5)]
+        types = ("NEW", "UPDATES", "DESTROY", "ALL", "n", "U", "DES", "new,destroy")
+        options.append(self._some(["-e", self._pick(types)], ["-b", "1000000"], chance=0.2))
+        if self._chance(0.1):
+            options.append(self._nat(_IPV4 if addresses is _IPV4 else (), any_nat=True))
+        options += self._protocol_filter() if self._chance(0.4) else []
+        return self._written("-E", [], [*options, self._labels(("-l",))])
+
     def invalid(self) -> list[str]:
         """Return a command line with a mistake, most likely."""
         arguments = self.reading() if self._chance(0.6) else self._safe_change()
         for _ in range(self._random.choice((1, 1, 2))):
             self._spoil(arguments)
         return arguments
+
+    def file(self) -> str:
+        """Return the lines of a file for ``-R``, with comments, quotes and at times a mistake."""
+        lines: list[str] = []
+        count = self._random.choice((1, 2, 3, 5, 8))
+        for index in range(count):
+            kind = self._random.random()
+            if kind < 0.1:
+                lines.append(self._pick(("# -F", "#", "", "   ", "\t# x", '"#"', "-F # x")))
+                continue
+            arguments = self.changing()
+            if kind > 0.95:
+                self._spoil(arguments)
+            # Labels are left out: the program crashes at the second line with a label. Marks and
+            # output options are left out but for the last line: the program applies its to all.
+            left_out = ("-l", "--l") if index == count - 1 else ("-l", "--l", *_OF_ALL_LINES)
+            if not any(word.startswith(left_out) for word in arguments):
+                blank = self._pick((" ", " ", "  ", "\t"))
+                lines.append(blank.join(map(self._quoted, arguments)))
+        text = "".join(f"{line}\n" for line in lines)
+        if self._chance(0.1) and text:
+            position = self._random.randrange(len(text))
+            text = text[:position] + self._pick(('"', "\\", "\0", "\r", " ", "\udcff", "#"))
+            text += text[position:]
+        return text.removesuffix("\n") if self._chance(0.2) else text
+
+    def _quoted(self, word: str) -> str:
+        if word and not set(word) & set(' \t\n"\\') and self._chance(0.9):
+            return word
+        text = word.replace("\\", "\\\\").replace('"', '\\"')
+        # A quote ends an argument, but text that precedes it belongs to it.
+        cut = 0 if set(word) & set(' \t\n"\\') or self._chance(0.8) else len(word) // 2
+        return f'{text[:cut]}"{text[cut:]}"'
 
     def _safe_change(self) -> list[str]:
         return self._written(self._pick(("-I", "-A")), [], self._entry("create"))
@@ -216,7 +265,11 @@ class Generator:
 
     def _network(self, addresses: Sequence[str]) -> str:
         address = self._pick(addresses)
-        return address + self._pick(("/8", "/24", "/31", "/32", "/0", "/7")) if self._chance(0.2) else address
+        return (
+            address + self._pick(("/8", "/24", "/31", "/32", "/0", "/7"))
+            if self._chance(0.2)
+            else address
+        )
 
     def _mask(self, end: str, addresses: Sequence[str]) -> list[str]:
         ipv4 = ("255.0.0.0", "255.255.255.254", "0.0.0.3", "0.0.0.0")
@@ -340,7 +393,8 @@ class Generator:
             *("extended", "id", "ktimestamp", "labels", "xml", "ext", "I", "userspace"),
             *("timestamp", "XML", "Labels", "k", "src_nat"),
         )
-        return ["-o", ",".join(self._random.sample(words, self._random.choice((1, 1, 2, 3, 4))))]
+        count = min(self._random.choice((1, 1, 2, 3, 4)), len(words))
+        return ["-o", ",".join(self._random.sample(words, count))]
 
     def _status(self) -> str:
         words = (*_STATUS, "UNREPLIED", "!ASSURED", "!SEEN_REPLY")

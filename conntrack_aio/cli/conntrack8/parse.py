@@ -173,9 +173,9 @@ def _check(builder: CommandBuilder, protocol_options: frozenset[str]) -> None:
         check_pairs(given, _ADDRESS_PAIRS)
     if builder.protocol is not None:
         check_protocol_options(action, builder.protocol, protocol_options)
+    if "zero" in given and command.table is Table.CONNTRACK and given & _FILTERS:
+        raise invalid("Can't use -z with filtering parameters")
     if action is not Action.EXPECT_CREATE:
         for end in ("src", "dst"):
             if f"mask-{end}" in given and end not in given:
                 raise invalid(f"Can't use --mask-{end} without --{end}")
-    if "zero" in given and command.table is Table.CONNTRACK and given & _FILTERS:
-        raise invalid("Can't use -z with filtering parameters")
