@@ -100,9 +100,7 @@ class Generator:
     def events(self) -> list[str]:
         """Return a command line that shows events of flows."""
         addresses = _IPV4 if self._chance(0.75) else _IPV6
-        options = [*self._filters(addresses)] if self._chance(0.6) else []
-        # A mask is left out: the program shows events of all networks.
-        options = [option[:2] for option in options]
+        options = self._filters(addresses) if self._chance(0.6) else []
         options = [self._some(*options), self._some(self._output(), chance=0.5)]
         types = ("NEW", "UPDATES", "DESTROY", "ALL", "n", "U", "DES", "new,destroy")
         options.append(self._some(["-e", self._pick(types)], ["-b", "1000000"], chance=0.2))
@@ -138,9 +136,11 @@ class Generator:
                 lines.append(blank.join(map(self._quoted, arguments)))
         text = "".join(f"{line}\n" for line in lines)
         if self._chance(0.1) and text:
-            position = self._random.randrange(len(text))
-            text = text[:position] + self._pick(('"', "\\", "\0", "\r", " ", "\udcff", "#"))
-            text += text[position:]
+            # Behind an option, the character would be a value joined to it.
+            places = [place for place in range(len(text)) if text[:place][-1:].isspace()]
+            place = self._pick(places or [0])
+            odd = self._pick(('"', "\\", "\0", " ", "\udcff", "#"))
+            text = f"{text[:place]}{odd}{text[place:]}"
         return text.removesuffix("\n") if self._chance(0.2) else text
 
     def _quoted(self, word: str) -> str:
@@ -367,7 +367,7 @@ class Generator:
         )
         options.append(changes)
         if "--label-add" not in changes:
-            # The label 127 is left out, which the program does not clear alone.
+            # The label 127 is left out: the program clears all labels.
             options.append(self._labels(("--label-del",), 0.1))
         return options
 

@@ -202,11 +202,11 @@ _FAMILIES: Final = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 
 
 def parse_family(text: str) -> int:
-    """Parse the name of an address family.
+    """Parse the name of an address family. As in the program, letters after it are ignored.
 
     :raises CommandFailure: when it is unknown.
     """
-    family = _FAMILIES.get(text)
+    family = _FAMILIES.get(text[:4])
     if family is None:
         raise invalid(f"`{text}' unsupported protocol")
     return family
