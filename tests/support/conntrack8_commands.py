@@ -123,7 +123,7 @@ class Generator:
         for index in range(count):
             kind = self._random.random()
             if kind < 0.1:
-                lines.append(self._pick(("# -F", "#", "", "   ", "\t# x", '"#"', "-F # x")))
+                lines.append(self._pick(("# -F", "#", "", "   ", "\t# x", "-F # x")))
                 continue
             arguments = self.changing()
             if kind > 0.95:
@@ -136,10 +136,13 @@ class Generator:
                 lines.append(blank.join(map(self._quoted, arguments)))
         text = "".join(f"{line}\n" for line in lines)
         if self._chance(0.1) and text:
-            # Behind an option, the character would be a value joined to it.
+            # Behind an option, the character would be a value joined to it. So would be the rest
+            # of the line behind a quote before an option.
             places = [place for place in range(len(text)) if text[:place][-1:].isspace()]
             place = self._pick(places or [0])
-            odd = self._pick(('"', "\\", "\0", " ", "\udcff", "#"))
+            odd = self._pick(
+                ("\\", "\0", " ", "\udcff", "#", '"')[: 5 if text[place] == "-" else 6]
+            )
             text = f"{text[:place]}{odd}{text[place:]}"
         return text.removesuffix("\n") if self._chance(0.2) else text
 

@@ -31,8 +31,8 @@ Selecting entries
 - IPv6 addresses of ``-n``, ``-g`` and ``-j`` select entries. The program ignores them.
 - A destination of an ICMP flow is not translated because its id or type differs between the
   directions. To the program it is.
-- An entry without ports, such as one of an unknown protocol, has no port. To the program, it has
-  any port of DCCP.
+- ``-U`` with ports of DCCP selects no entry whose ports the kernel does not report, as kernels
+  without DCCP do. The program selects all of them.
 
 Changing entries
 ----------------
@@ -54,6 +54,8 @@ Files of commands
 - Each line of a file for ``-R`` has its own mark and output options. The program applies those of
   the last line to the updates and to the output of all lines. If the last line has no mark, updates
   of marks are lost.
+- Each line needs its own ``-p`` for the options of a protocol. The program also accepts those of
+  the protocol of an earlier line.
 - A file may have any number of lines with labels. The program crashes at the second one.
 - A line may have any length. The program takes what follows 10,239 bytes of a line for another
   line, even in a comment.
