@@ -25,28 +25,32 @@ A, B, C = "10.0.0.1", "10.0.0.2", "192.0.2.1"
 ASSURED = Status.ASSURED | Status.SEEN_REPLY
 
 
-def translated(flow: Flow, reply: Tuple, status: Status) -> Flow:
-    return attrs.evolve(flow, reply=reply, status=Status(status))
+def udp(sport: int, **changes: object) -> Flow:
+    return attrs.evolve(Flow.udp(A, sport, B, 53, timeout=100, status=Status(0)), **changes)
 
 
 FLOWS = {
-    "tcp": Flow.tcp(A, 1, B, 80, state=TCPState.ESTABLISHED, status=ASSURED, mark=5, id=7),
-    "zone": Flow.udp(A, 1, B, 53, status=Status(0), zone=5, labels=1 << 3, timeout=30),
-    "orig zone": attrs.evolve(
-        Flow.udp(A, 2, B, 53, status=Status(0)),
-        orig=Tuple(ip_address(A), ip_address(B), 17, sport=2, dport=53, zone=6),
+    "tcp": attrs.evolve(
+        Flow.tcp(A, 1, B, 80, timeout=100, state=TCPState.ESTABLISHED, status=ASSURED), mark=5, id=7
     ),
-    "icmp": Flow.icmp(A, B, id=9, status=Status.SEEN_REPLY, labels=1 << 3 | 1 << 5),
-    "v6": Flow.udp("fd00::1", 1, "fd00::2", 53, status=Status.FIXED_TIMEOUT, secctx="label"),
-    "snat": translated(
-        Flow.udp(A, 3, B, 53),
-        Tuple.udp(B, 53, C, 77),
-        Status.SRC_NAT | Status.SRC_NAT_DONE | Status.DST_NAT_DONE,
+    "zone": udp(1, zone=5, labels=1 << 3, timeout=30),
+    "orig zone": udp(2, orig=Tuple.udp(A, 2, B, 53, zone=6)),
+    "icmp": attrs.evolve(
+        Flow.icmp(A, B, id=9, timeout=100), status=Status.SEEN_REPLY, labels=1 << 3 | 1 << 5
     ),
-    "dnat": translated(
-        Flow.udp(A, 4, B, 53),
-        Tuple.udp(C, 53, A, 4),
-        Status.DST_NAT | Status.SRC_NAT_DONE | Status.DST_NAT_DONE,
+    "v6": attrs.evolve(
+        Flow.udp("fd00::1", 1, "fd00::2", 53, timeout=100, status=Status.FIXED_TIMEOUT),
+        secctx="label",
+    ),
+    "snat": udp(
+        3,
+        reply=Tuple.udp(B, 53, C, 77),
+        status=Status.SRC_NAT | Status.SRC_NAT_DONE | Status.DST_NAT_DONE,
+    ),
+    "dnat": udp(
+        4,
+        reply=Tuple.udp(C, 53, A, 4),
+        status=Status.DST_NAT | Status.SRC_NAT_DONE | Status.DST_NAT_DONE,
     ),
 }
 
