@@ -313,7 +313,7 @@ class Generator:
             self._some(
                 ["-u", self._pick((*_STATUS, "ASSURED,SEEN_REPLY", "UNSET", "OFFLOAD"))],
                 ["-m", self._mark()],
-                ["-w", self._pick(("5", "7"))],
+                ["-w", self._pick(("0", "5", "7"))],
                 ["--label-add", self._pick(("web", "db", "web,last"))],
                 chance=0.2,
             )
@@ -322,7 +322,7 @@ class Generator:
             # The kernel lets a reply tuple be the original tuple of another entry if one of them
             # has the zone of a direction. The program may then delete the other entry.
             options[0] = ["-s", "fd00::99" if addresses is _IPV6 else "10.0.0.99"]
-            options.append([self._pick(("--orig-zone", "--reply-zone")), "6"])
+            options.append([self._pick(("--orig-zone", "--reply-zone")), self._pick("066")])
         # A translated ICMP flow is left out: to the program its destination is translated, too.
         elif self._chance(0.15) and not protocol.startswith("icmp"):
             options.append(self._nat(addresses))

@@ -5,26 +5,14 @@ from __future__ import annotations
 from socket import AF_INET, AF_INET6
 from typing import Final
 
-from ...model.enums import DCCPRole, DCCPState, SCTPState, Status, TCPState
 from . import values
 from .commands import Command, GivenNAT, GivenStatus
 from .label_names import ALL_LABELS
 from .messages import CommandFailure, invalid
 from .output_options import OutputOptions
-from .protocols import BY_NUMBER, DCCP, SCTP, TCP, Protocol
+from .protocols import BY_NUMBER, Protocol
 from .tuple_values import TupleValues, inverse_icmp_type
 from .values import IPAddress
-
-_STATUS_WORDS: Final = {
-    "ASSURED": int(Status.ASSURED),
-    "SEEN_REPLY": int(Status.SEEN_REPLY),
-    "UNSET": 0,
-    "FIXED_TIMEOUT": int(Status.FIXED_TIMEOUT),
-    "EXPECTED": int(Status.EXPECTED),
-    "OFFLOAD": int(Status.OFFLOAD),
-    "HW_OFFLOAD": int(Status.HW_OFFLOAD),
-}
-"""The bits of the words of ``-u``. A shortened word means the first that begins so."""
 
 _UNREPLIED: Final = "UNREPLIED"
 """A word of ``-u`` that cannot be shortened or negated."""
@@ -41,15 +29,6 @@ _OUTPUT_WORDS: Final = {
 }
 
 _EVENT_WORDS: Final = ("ALL", "NEW", "UPDATES", "DESTROY")
-
-_STATES: Final = {
-    TCP: ("TCP", {state.name: int(state) for state in TCPState} | {"LISTEN": int(TCPState.LISTEN)}),
-    SCTP: ("SCTP", {state.name: int(state) for state in SCTPState if state < 8}),
-    DCCP: ("DCCP", {state.name: int(state) for state in DCCPState if state < 8}),
-}
-"""The name of each protocol with states in messages, and its states by name."""
-
-_ROLES: Final = {role.name.lower(): int(role) for role in DCCPRole}
 
 _DIRECTIONS: Final = {"reply": "reply", "tuple": "expected", "mask": "mask"}
 """The field of a command for the first word of an option's name."""
@@ -153,14 +132,16 @@ class CommandBuilder:
 
     def set_status(self, text: str) -> None:
         """Set status bits, and those to compare."""
+        from .state_words import SEEN_REPLY, STATUS_WORDS
+
         bits = cleared = 0
-        for word, negated in values.parse_words(text, _STATUS_WORDS, _UNREPLIED, negatable=True):
+        for word, negated in values.parse_words(text, STATUS_WORDS, _UNREPLIED, negatable=True):
             if word == _UNREPLIED:
-                cleared |= Status.SEEN_REPLY
+                cleared |= SEEN_REPLY
             elif negated:
-                cleared |= _STATUS_WORDS[word]
+                cleared |= STATUS_WORDS[word]
             else:
-                bits |= _STATUS_WORDS[word]
+                bits |= STATUS_WORDS[word]
         before = self.command.status or GivenStatus(0, 0)
         self.set(status=GivenStatus(before.bits | bits, before.cleared | cleared))
 
@@ -238,12 +219,16 @@ class CommandBuilder:
         """
         assert self.protocol is not None
         if option == "state":
-            name, states = _STATES[self.protocol.number]
+            from .state_words import STATES
+
+            name, states = STATES[self.protocol.number]
             self.set(state=values.parse_state(text, name, states))
         elif option == "role":
-            if text not in _ROLES:
+            from .state_words import ROLES
+
+            if text not in ROLES:
                 raise invalid(f"Unknown DCCP role `{text}'")
-            self.set(role=_ROLES[text])
+            self.set(role=ROLES[text])
         elif option.endswith("-vtag"):
             self.set(**{option.replace("-", "_"): values.parse_decimal(text, 32)})
         elif option.startswith("icmp"):

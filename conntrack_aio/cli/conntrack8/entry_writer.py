@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ...model.events import FlowEvent
-from ...model.expectations import Expectation, ExpectEvent
-from ...model.flow import Flow
 from ...model.labels import LabelNames
 from ..output import write_lines
 from .actions import Action
 from .commands import Command
 from .output_options import OutputOptions
 from .rendering import Renderer
+
+if TYPE_CHECKING:
+    from ...model.events import FlowEvent
+    from ...model.expectations import Expectation, ExpectEvent
+    from ...model.flow import Flow
 
 
 class EntryWriter:

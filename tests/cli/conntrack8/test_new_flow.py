@@ -22,12 +22,33 @@ def new(line: str) -> NewFlow:
 
 
 def test_values_of_the_entry() -> None:
-    flow = new(f"{ENTRY} -m 5/1 -u ASSURED,SEEN -w 7 --orig-zone 8").flow
+    flow = new(f"{ENTRY} -m 5/1 -u ASSURED,SEEN -w 7").flow
     assert str(flow.reply.src) == "10.0.0.2"
     assert (flow.reply.sport, flow.reply.dport) == (2, 1)
     assert (flow.timeout, flow.mark, flow.zone) == (100, 5, 7)
-    assert (flow.orig.zone, flow.reply.zone) == (8, None)
+    assert (flow.orig.zone, flow.reply.zone) == (None, None)
     assert flow.status == Status.ASSURED | Status.SEEN_REPLY
+
+
+def test_zones() -> None:
+    """The kernel accepts one zone that is not 0, if no other one follows it."""
+    for options, zones in (
+        ("", (None, None, None)),
+        ("-w 0", (None, None, None)),
+        ("-w 7", (7, None, None)),
+        ("--orig-zone 7", (None, 7, None)),
+        ("-w 0 --orig-zone 7", (None, 7, None)),
+        ("-w 0 --orig-zone 0 --reply-zone 7", (None, None, 7)),
+        ("-w 7 --orig-zone 0", None),
+        ("-w 7 --reply-zone 7", None),
+        ("--orig-zone 7 --reply-zone 0", None),
+    ):
+        if zones is None:
+            with pytest.raises(EncodeError):
+                new(f"{ENTRY} {options}")
+        else:
+            flow = new(f"{ENTRY} {options}").flow
+            assert (flow.zone, flow.orig.zone, flow.reply.zone) == zones, options
 
 
 def test_states() -> None:
