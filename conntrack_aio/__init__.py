@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from .filters.explain import Explanation
     from .filters.match import Match
     from .filters.program import EventFilter
+    from .model.client_statistics import ClientStatistics, StreamStatistics
     from .model.declare import UnknownAttribute
     from .model.enums import (
         DCCPRole,
@@ -112,13 +113,7 @@ if TYPE_CHECKING:
     from .model.nat import NAT, Endpoint, NATRange, Translation
     from .model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
     from .model.settings import BlindSpot, ConntrackSysctls, EventMode
-    from .model.statistics import (
-        ClientStatistics,
-        CPUStatistics,
-        ExpectCPUStatistics,
-        StreamStatistics,
-        TableStatistics,
-    )
+    from .model.statistics import CPUStatistics, ExpectCPUStatistics, TableStatistics
     from .model.table import Cause, Change, ChangeType, FlowTableStatistics, TableMode
     from .model.timeouts import (
         DCCPTimeouts,
@@ -293,6 +288,7 @@ errors: AlreadyExists ConntrackError DecodeError DumpInterrupted EncodeError Eve
 filters.explain: Explanation
 filters.match: Match
 filters.program: EventFilter
+model.client_statistics: ClientStatistics StreamStatistics
 model.declare: UnknownAttribute
 model.enums: DCCPRole DCCPState Direction EventType ExpectFlags HelperStatus SCTPState Status
     TCPFlags TCPState
@@ -305,8 +301,7 @@ model.labels: Label LabelNames
 model.nat: Endpoint NAT NATRange Translation
 model.protoinfo: DCCPInfo ProtoInfo SCTPInfo TCPInfo
 model.settings: BlindSpot ConntrackSysctls EventMode
-model.statistics: CPUStatistics ClientStatistics ExpectCPUStatistics StreamStatistics
-    TableStatistics
+model.statistics: CPUStatistics ExpectCPUStatistics TableStatistics
 model.table: Cause Change ChangeType FlowTableStatistics TableMode
 model.timeouts: DCCPTimeouts GRETimeouts GenericTimeouts ICMPTimeouts ICMPv6Timeouts
     ProtocolTimeouts SCTPTimeouts TCPTimeouts TimeoutPolicy UDPTimeouts

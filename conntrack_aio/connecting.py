@@ -106,6 +106,8 @@ _USED_BY_MOST = (
     "anyio.to_thread",
     "conntrack_aio.bulk.outcomes",
     "conntrack_aio.netlink.pipeline",
+    "conntrack_aio.netlink.prefetching",
+    "conntrack_aio.streams.dump",
     "conntrack_aio.operations.reader",
     "conntrack_aio.operations.single_flows",
     "conntrack_aio.operations.statistics",

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from .codec.arrow_table import ArrowTable
     from .codec.requests.targets import Target
     from .filters.match import Match
+    from .model.client_statistics import ClientStatistics
     from .model.enums import EventType
     from .model.events import FlowEvent
     from .model.features import Features
     from .model.flow import Flow
     from .model.labels import Label, LabelNames
     from .model.nat import NATRange
-    from .model.statistics import ClientStatistics, CPUStatistics, TableStatistics
+    from .model.statistics import CPUStatistics, TableStatistics
     from .model.tuples import IPAddress
     from .model.update import FlowUpdate
     from .operations.bulk_writer import BulkWriter

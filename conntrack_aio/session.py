@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .bulk.outcomes import BulkOperation, BulkWork
     from .bulk.sources import ItemSource
-    from .model.statistics import ClientStatistics, StreamStatistics
+    from .model.client_statistics import ClientStatistics, StreamStatistics
     from .netlink.dump_receiver import DumpReceiver
     from .netlink.pipeline import Pipeline
     from .streams.buffer_sizes import BufferSizes
@@ -78,7 +78,7 @@ class Session:
     @cached_property
     def _counters(self) -> ClientStatistics:
         """What the closed dumps, streams, tables and bulk operations did."""
-        from .model.statistics import ClientStatistics
+        from .model.client_statistics import ClientStatistics
 
         return ClientStatistics()
 
@@ -160,7 +160,6 @@ class Session:
         from .streams.dump import Dump
 
         self.check_open()
-        self.owner.check_loop()
         receiver = DumpReceiver(
             self._open_socket, request, self._threads, self._reply_timeout, self.owner
         )

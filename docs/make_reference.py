@@ -26,6 +26,7 @@ import attrs
 
 import conntrack_aio
 from conntrack_aio.codec.schema import kernel_name
+from conntrack_aio.model.client_statistics import ClientStatistics, StreamStatistics
 from conntrack_aio.model.events import FlowEvent
 from conntrack_aio.model.expectations import Expectation, ExpectEvent
 from conntrack_aio.model.features import Features
@@ -40,13 +41,7 @@ from conntrack_aio.model.settings import (
     SettableSysctls,
     sysctl_of,
 )
-from conntrack_aio.model.statistics import (
-    ClientStatistics,
-    CPUStatistics,
-    ExpectCPUStatistics,
-    StreamStatistics,
-    TableStatistics,
-)
+from conntrack_aio.model.statistics import CPUStatistics, ExpectCPUStatistics, TableStatistics
 from conntrack_aio.model.table import Change, FlowTableStatistics, TableMode
 from conntrack_aio.model.timeouts import TimeoutPolicy
 from conntrack_aio.model.wire import (

@@ -39,7 +39,7 @@ ROOTLESS = "CONNTRACK_AIO_TEST_ROOTLESS"
 
 # The tests read and write single messages with compiled functions, too. Programs that make few
 # requests do not compile any: see tests/codec/test_first_messages.py.
-decoder.SINGLES_NOT_COMPILED = packers.NOT_COMPILED = 0
+decoder.NOT_COMPILED = packers.NOT_COMPILED = 0
 
 _skip_reason: str | None = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 
@@ -32,9 +31,6 @@ def guarded(action: Callable[[], int | None]) -> int:
     try:
         raise_on_interrupt()
         with standard_streams():
-            # Without a handler, Python prints the library's warnings to standard error. The
-            # command reports the same conditions itself.
-            logging.getLogger("conntrack_aio").addHandler(logging.NullHandler())
             return _run_and_flush(action)
     except (KeyboardInterrupt, Interrupted):
         discard_output()

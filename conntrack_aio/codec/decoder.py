@@ -47,9 +47,9 @@ Compiling a layout takes as long as reading some 50 messages without one. With t
 in which every message has another skeleton takes less than twice the time; without it, fifty times.
 """
 
-SINGLES_NOT_COMPILED = 4
-"""How many single messages are read before the first layout is compiled for one. Compiling takes
-longer than a program that makes a few requests."""
+NOT_COMPILED = 4
+"""How many messages are read before the first layout is compiled. Compiling takes longer than a
+program that makes a few requests."""
 
 BATCH: Final = 64
 """How many messages are read at a time.
@@ -225,8 +225,6 @@ class Decoder(Generic[T]):
         """How often :meth:`read` was called."""
         self._compiled = 0
         self._missed = 0
-        self._singles = 0
-        """How many single messages were read without a layout."""
         _decoders.add(self)
 
     @property
@@ -380,26 +378,23 @@ class Decoder(Generic[T]):
             message = data[: layout.size]
             if layout.reads(message, None):
                 return self.make(layout, message)
-        self._singles += 1
-        compiles = self._singles > SINGLES_NOT_COMPILED
-        return self._read(data, 0, messages.parse_header(data, 0, len(data)), compiles=compiles)
+        return self._read(data, 0, messages.parse_header(data, 0, len(data)))
 
-    def _read(self, buffer: bytes, offset: int, message: Message, *, compiles: bool = True) -> T:
-        """Read a message with the reference.
-
-        :param compiles: whether to compile a layout for further ones like it.
-        """
+    def _read(self, buffer: bytes, offset: int, message: Message) -> T:
+        """Read a message with the reference, and compile a layout for further ones like it."""
         values = self._values_of(buffer, message)
         result = self._build(self._survey(buffer, message), buffer, values)
         self._missed += 1
         small = message.end - offset <= _MAX_MESSAGE
         # Without a layout for messages with NLM_F_DUMP_INTR, each of them reaches ``accepts``: a
         # dump notes there that it was interrupted.
-        if compiles and small and self._may_compile() and not message.flags & _INTERRUPTED:
+        if small and self._may_compile() and not message.flags & _INTERRUPTED:
             self._compile(buffer[offset : message.end], message)
         return result
 
     def _may_compile(self) -> bool:
+        if self._missed <= NOT_COMPILED:
+            return False
         return self._compiled < _COMPILED_IMMEDIATELY or self._missed > _MISSES_PER_LAYOUT * (
             self._compiled - _COMPILED_IMMEDIATELY
         )

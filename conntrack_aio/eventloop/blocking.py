@@ -4,8 +4,8 @@ The kernel answers a request before ``sendmsg`` returns, so nothing has to wait.
 take longer to import than the requests take. What does have to wait, for a reply that comes late,
 blocks the thread.
 
-Only requests work here: :meth:`Connection.get`, ``count``, ``create``, ``update``, ``delete``,
-``flush`` and the like. Dumps, events and bulk operations need an event loop, and say so.
+Requests and dumps work here. Events, live tables and bulk operations need an event loop, and say
+so.
 """
 
 from __future__ import annotations

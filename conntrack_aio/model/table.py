@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import attrs
 
+from .client_statistics import StreamStatistics
 from .enums import NamedEnum
 from .flow import Flow
-from .statistics import StreamStatistics
 
 
 class ChangeType(NamedEnum):

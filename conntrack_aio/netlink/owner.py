@@ -70,7 +70,7 @@ class Owner:
         :raises RuntimeError: when the connection is used without an event loop.
         """
         if self.blocks:
-            raise RuntimeError("dumps, events and bulk operations need an event loop")
+            raise RuntimeError("events and bulk operations need an event loop")
 
     def check_process(self) -> None:
         """Check which process runs.

@@ -7,12 +7,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
-import anyio
-import anyio.lowlevel
-
+from .. import eventloop
 from ..codec.decoder import Datagram, pack_seq
 from ..errors import ConntrackError, DecodeError
-from ..model.statistics import ClientStatistics
+from ..model.client_statistics import ClientStatistics
 from ..netlink.attributes import BytesLike
 from ..netlink.dump_receiver import DumpReceiver
 from ..netlink.exchange import Request
@@ -131,7 +129,7 @@ class Dump(DecodingIterator[T]):
         """Make more entries available; return ``False`` at the end."""
         self._owner.check()
         if self._busy:
-            raise anyio.BusyResourceError("iterating over")
+            raise eventloop.busy_error("iterating over")
         self._busy = True
         try:
             if self._processor is not None and not self._receiver.closed:
@@ -168,7 +166,7 @@ class Dump(DecodingIterator[T]):
             if not plan.requests:
                 self._ended = True
                 self._finish()
-                await anyio.lowlevel.checkpoint()
+                await eventloop.checkpoint()
                 return False
             self._receiver.set_requests(plan.requests)
             self._predicate = plan.predicate
@@ -197,7 +195,7 @@ class Dump(DecodingIterator[T]):
                 self._pending += errors
         if self._finished:  # another task closed it in the meantime
             processor.put_back(results)
-            raise anyio.ClosedResourceError("the dump is closed")
+            raise eventloop.closed_error("the dump is closed")
         self._pending += results
 
     def columns(self, *names: str, addresses: Addresses = "bytes") -> ColumnBatches:

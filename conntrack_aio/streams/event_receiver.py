@@ -13,7 +13,7 @@ from collections import deque
 
 from ..codec.decoder import Datagram
 from ..errors import ConntrackError, DecodeError, EventsLost, request_error
-from ..model.statistics import StreamStatistics
+from ..model.client_statistics import StreamStatistics
 from ..netlink.progress import Progress
 from ..netlink.receive_buffer import QueueState
 from .subscription import LEAST_COST, Subscription

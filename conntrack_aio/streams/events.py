@@ -15,9 +15,9 @@ import attrs
 
 from ..codec.decoder import Datagram
 from ..errors import ConntrackError, DecodeError, EventsLost
+from ..model.client_statistics import StreamStatistics
 from ..model.events import Event
 from ..model.settings import BlindSpot, EventMode
-from ..model.statistics import StreamStatistics
 from ..netlink.owner import Owner
 from .event_receiver import EventReceiver
 from .iterators import DecodingIterator, MessageDecoder

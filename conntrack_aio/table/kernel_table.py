@@ -20,9 +20,9 @@ from ..errors import (
     NotSupported,
     ResourceExhausted,
 )
+from ..model.client_statistics import StreamStatistics
 from ..model.events import FlowEvent
 from ..model.flow import Flow
-from ..model.statistics import StreamStatistics
 from ..model.sysctl_names import CONNTRACK
 from ..netlink.exchange import Request, Response
 from ..netlink.owner import Owner

@@ -38,8 +38,8 @@ from conntrack_aio.codec.columns import ipv6_text
 from conntrack_aio.codec.decoder import Datagram, Decoder, pack_seq
 from conntrack_aio.codec.messages import CT_DELETE, CT_NEW, decode_event, decode_flow
 from conntrack_aio.codec.scalars import from_words
+from conntrack_aio.model.client_statistics import ClientStatistics
 from conntrack_aio.model.protocols import PROTOCOL_NAMES
-from conntrack_aio.model.statistics import ClientStatistics
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.messages import Message
 

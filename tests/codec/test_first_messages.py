@@ -28,7 +28,7 @@ def compiled():
 with FakeKernel(flows=[FLOW]).installed():
     first = blocking.run(get)
     print(compiled())
-    for _ in range(max(decoder.SINGLES_NOT_COMPILED, packers.NOT_COMPILED)):
+    for _ in range(max(decoder.NOT_COMPILED, packers.NOT_COMPILED)):
         assert blocking.run(get) == first
     print(compiled())
 """

@@ -34,8 +34,8 @@ from conntrack_aio.codec.messages import (
 from conntrack_aio.codec.policy_messages import decode_helper, decode_timeout_policy
 from conntrack_aio.codec.scalars import scalar_of
 from conntrack_aio.codec.statistics_messages import decode_cpu_statistics
+from conntrack_aio.model.client_statistics import ClientStatistics
 from conntrack_aio.model.helpers import UserspaceHelper
-from conntrack_aio.model.statistics import ClientStatistics
 from conntrack_aio.model.timeouts import TimeoutPolicy
 from conntrack_aio.model.wire import IPV4
 from conntrack_aio.netlink import messages

@@ -11,7 +11,7 @@ from support import flows
 from support.polling import wait_until
 
 from conntrack_aio import Connection, Flow, Match
-from conntrack_aio.netlink.dump_receiver import PREFETCHED_CHUNKS
+from conntrack_aio.netlink.prefetching import PREFETCHED_CHUNKS, PrefetchThread
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
@@ -123,8 +123,8 @@ async def test_a_slow_reader_holds_only_a_few_chunks_in_memory(conn: Connection)
     created = {flow.key for flow in await fill(conn, 16000)}
     dump = conn.dump()
     first = [await anext(dump) for _ in range(300)]
-    prefetcher = dump._receiver._prefetcher
-    assert prefetcher is not None
+    prefetcher = dump._receiver._chunks
+    assert isinstance(prefetcher, PrefetchThread)
     await wait_until(lambda: not prefetcher._active)
     for _ in range(100):  # if it prefetched more, it would do so now
         await anyio.lowlevel.checkpoint()

@@ -72,6 +72,24 @@ def test_requests_are_carried_out(lab: Lab) -> None:
 
 
 @pytest.mark.kernel
+def test_tables_are_dumped(lab: Lab) -> None:
+    flows = [Flow.tcp("10.0.0.1", port, "10.0.0.2", 80, timeout=600) for port in range(1, 1001)]
+
+    async def create() -> None:
+        async with connect(netns=lab.netns) as conn:
+            async for outcome in conn.create_many(flows):
+                outcome.result()
+
+    async def action(conn: Connection) -> tuple[int, int, int]:
+        listed = await conn.list()
+        matching = await conn.list(Match("orig.sport <= 10"))
+        return len(listed), len(matching), await conn.count(Match("proto tcp"))
+
+    anyio.run(create)
+    assert lab.run(lambda: use(action)) == (1000, 10, 1000)
+
+
+@pytest.mark.kernel
 def test_little_is_imported(lab: Lab) -> None:
     command = [sys.executable, "-c", SHORT_PROGRAM]
     done = lab.run(lambda: subprocess.run(command, capture_output=True, text=True, check=True))
@@ -81,8 +99,6 @@ def test_little_is_imported(lab: Lab) -> None:
 @pytest.mark.parametrize(
     "action",
     [
-        lambda conn: conn.list(),
-        lambda conn: conn.count(Match("proto tcp")),
         lambda conn: conn.create_many([FLOW]),
         lambda conn: conn.events(EventType.NEW).__aenter__(),
         lambda conn: conn.table().__aenter__(),

@@ -24,7 +24,7 @@ from conntrack_aio.codec.reference import decode, encode
 from conntrack_aio.codec.requests import expectations, flows, statistics
 from conntrack_aio.codec.statistics_messages import table_statistics_of
 from conntrack_aio.errors import DecodeError, EncodeError, KernelError, NoReply
-from conntrack_aio.model.statistics import ClientStatistics
+from conntrack_aio.model.client_statistics import ClientStatistics
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.exchange import Exchange, Request
 from conntrack_aio.netlink.messages import Message

@@ -12,7 +12,7 @@ from support.polling import wait_until
 from support.scripted_kernel import Script, standalone_socket
 
 from conntrack_aio.errors import DecodeError, KernelError, NoReply
-from conntrack_aio.netlink import dump_receiver, messages
+from conntrack_aio.netlink import messages, prefetching
 from conntrack_aio.netlink.dump_receiver import DumpReceiver
 from conntrack_aio.netlink.exchange import Request
 from conntrack_aio.netlink.messages import walk as messages_in
@@ -129,9 +129,9 @@ async def test_a_limited_number_of_chunks_is_received_ahead(factory: ReceiverFac
     assert await receiver.receive()
     (socket,) = receiver.sockets
     await wait_until(
-        lambda: socket.datagrams_received >= dump_receiver.PREFETCHED_CHUNKS and not socket.in_use
+        lambda: socket.datagrams_received >= prefetching.PREFETCHED_CHUNKS and not socket.in_use
     )
-    assert socket.datagrams_received <= dump_receiver.PREFETCHED_CHUNKS + 1
+    assert socket.datagrams_received <= prefetching.PREFETCHED_CHUNKS + 1
     assert await read_entries(receiver) == list(range(1, 100))
 
 
@@ -139,8 +139,8 @@ async def test_a_call_receives_more_chunks_while_calls_are_fast(factory: Receive
     """Where each chunk takes long, as with a filter that few flows match, it is handed out soon."""
     receiver = factory.create(send_entries(3))
     assert await receiver.receive()
-    prefetcher = receiver._prefetcher
-    assert prefetcher is not None
+    prefetcher = receiver._chunks
+    assert isinstance(prefetcher, prefetching.PrefetchThread)
 
     def limits(duration: float) -> list[int]:
         found: list[int] = []
@@ -149,7 +149,7 @@ async def test_a_call_receives_more_chunks_while_calls_are_fast(factory: Receive
             found.append(prefetcher._limit)
         return found
 
-    most, usual = dump_receiver.CHUNKS_PER_CALL, dump_receiver._CALL_TIME
+    most, usual = prefetching.CHUNKS_PER_CALL, prefetching._CALL_TIME
     assert limits(0.0)[-2:] == [most, most]
     assert limits(usual) == [most] * 6
     assert limits(3 * usual)[-2:] == [1, 1]

@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 
 from ..parsing import Commands
-from ..running import run_async
+from ..running import run_async, run_requests
 
 
 def add(commands: Commands) -> None:
@@ -22,7 +22,8 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    run_async(partial(_count, options))
+    run = run_requests if options.match is None else run_async
+    run(partial(_count, options))
 
 
 async def _count(options: argparse.Namespace) -> None:

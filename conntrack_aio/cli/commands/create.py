@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..arguments import parse_tuple_text
 from ..flow_options import add_state_options, helper_of, protoinfo_of
 from ..parsing import Commands, Parser
-from ..running import run_async
+from ..running import run_requests
 from ..value_arguments import (
     parse_labels,
     parse_mark,
@@ -88,7 +88,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int | None:
-    return run_async(partial(_create, options, _flow_of(options)))
+    return run_requests(partial(_create, options, _flow_of(options)))
 
 
 def _flow_of(options: argparse.Namespace) -> Flow:

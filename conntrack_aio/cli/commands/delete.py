@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..parsing import Commands, require_match_or_tuple
-from ..running import run_async
+from ..running import run_async, run_requests
 
 if TYPE_CHECKING:
     from ...connection import Connection
@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int | None:
     require_match_or_tuple(options, "`flush --all` deletes every flow")
     if options.tuple is not None:
-        return run_async(partial(_delete_one, options))
+        return run_requests(partial(_delete_one, options))
     if options.match.always:
         options.parser.error(
             "argument MATCH: it selects every flow; `flush --all` deletes every flow"

@@ -87,7 +87,7 @@ def _add_events(group: Commands) -> None:
 
     events = group.add(
         "events",
-        connected(_events),
+        connected(_events, needs_loop=True),
         group.netns,
         group.json,
         group.quiet,

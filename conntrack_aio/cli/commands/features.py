@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 
 from ..parsing import Commands
-from ..running import run_async
+from ..running import run_requests
 
 
 def add(commands: Commands) -> None:
@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    run_async(partial(_features, options))
+    run_requests(partial(_features, options))
 
 
 async def _features(options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from ..arguments import parse_zone
 from ..parsing import Commands
-from ..running import run_async
+from ..running import run_requests
 from ..tuple_arguments import TUPLE_HELP, add_tuple_argument, parse_tuple
 
 _EPILOG: Final = f"""\
@@ -55,7 +55,7 @@ def add(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     options.tuple = parse_tuple(options.parser, options.tuple, listed=True)
-    run_async(partial(_get, options))
+    run_requests(partial(_get, options))
 
 
 async def _get(options: argparse.Namespace) -> None:

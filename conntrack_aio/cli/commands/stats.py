@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from ..parsing import Commands
-from ..running import run_async
+from ..running import run_requests
 
 _EPILOG: Final = """\
 The counters are those of this network namespace, since it was created; they
@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    run_async(partial(_stats, options))
+    run_requests(partial(_stats, options))
 
 
 async def _stats(options: argparse.Namespace) -> None:

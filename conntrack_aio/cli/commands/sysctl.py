@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from ..parsing import Commands
-from ..running import run_async
+from ..running import run_requests
 
 _EPILOG: Final = """\
 NAME is that of the sysctl with or without its prefix: acct, nf_conntrack_acct
@@ -48,7 +48,7 @@ def _run(options: argparse.Namespace) -> None:
         names, changes = parse_settings(options.settings)
     except ValueError as error:
         parser.error(f"argument NAME: {error}")
-    run_async(partial(_sysctl, options, names, changes))
+    run_requests(partial(_sysctl, options, names, changes))
 
 
 async def _sysctl(options: argparse.Namespace, names: list[str], changes: dict[str, int]) -> None:

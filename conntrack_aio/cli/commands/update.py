@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..flow_options import add_state_options, helper_of, protoinfo_of
 from ..parsing import Commands, Parser, require_match_or_tuple
-from ..running import run_async
+from ..running import run_async, run_requests
 from ..value_arguments import parse_labels, parse_masked_mark, parse_seconds, parse_status
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def _add_fields(command: Parser) -> None:
 def _run(options: argparse.Namespace) -> int | None:
     update = _update_of(options)
     require_match_or_tuple(options, "the MATCH `all` selects every flow")
-    return run_async(partial(_update if options.tuple is None else _update_one, options, update))
+    if options.tuple is None:
+        return run_async(partial(_update, options, update))
+    return run_requests(partial(_update_one, options, update))
 
 
 def _update_of(options: argparse.Namespace) -> FlowUpdate:

@@ -5,31 +5,14 @@ from __future__ import annotations
 from socket import AF_INET, AF_INET6
 from typing import Final
 
-from ...model.enums import DCCPRole, DCCPState, SCTPState, Status, TCPState
 from . import values
 from .commands import Command, GivenNAT, GivenStatus
 from .label_names import ALL_LABELS
-from .messages import CommandFailure, invalid, warn
+from .messages import CommandFailure, invalid
 from .output_options import OutputOptions
-from .protocols import BY_NUMBER, DCCP, SCTP, TCP, Protocol
+from .protocols import BY_NUMBER, Protocol
 from .tuple_values import TupleValues, inverse_icmp_type
 from .values import IPAddress
-
-_STATUS_WORDS: Final = {
-    "ASSURED": int(Status.ASSURED),
-    "SRC_NAT": 0,
-    "SEEN_REPLY": int(Status.SEEN_REPLY),
-    "UNSET": 0,
-    "DST_NAT": 0,
-    "FIXED_TIMEOUT": int(Status.FIXED_TIMEOUT),
-    "EXPECTED": int(Status.EXPECTED),
-    "OFFLOAD": int(Status.OFFLOAD),
-    "HW_OFFLOAD": int(Status.HW_OFFLOAD),
-}
-"""The bits of the words of ``-u``. A shortened word means the first that begins so."""
-
-_NAT_WORDS: Final = {"SRC_NAT": "src-nat", "DST_NAT": "dst-nat"}
-"""The words of ``-u`` that are ignored, each with the option that takes its place."""
 
 _UNREPLIED: Final = "UNREPLIED"
 """A word of ``-u`` that cannot be shortened or negated."""
@@ -46,15 +29,6 @@ _OUTPUT_WORDS: Final = {
 }
 
 _EVENT_WORDS: Final = ("ALL", "NEW", "UPDATES", "DESTROY")
-
-_STATES: Final = {
-    TCP: ("TCP", {state.name: int(state) for state in TCPState} | {"LISTEN": int(TCPState.LISTEN)}),
-    SCTP: ("SCTP", {state.name: int(state) for state in SCTPState if state < 8}),
-    DCCP: ("DCCP", {state.name: int(state) for state in DCCPState if state < 8}),
-}
-"""The name of each protocol with states in messages, and its states by name."""
-
-_ROLES: Final = {role.name.lower(): int(role) for role in DCCPRole}
 
 _DIRECTIONS: Final = {"reply": "reply", "tuple": "expected", "mask": "mask"}
 """The field of a command for the first word of an option's name."""
@@ -158,18 +132,16 @@ class CommandBuilder:
 
     def set_status(self, text: str) -> None:
         """Set status bits, and those to compare."""
+        from .state_words import SEEN_REPLY, STATUS_WORDS
+
         bits = cleared = 0
-        for word, negated in values.parse_words(
-            text, (*_STATUS_WORDS,), _UNREPLIED, negatable=True
-        ):
-            if word in _NAT_WORDS:
-                warn(f"WARNING: ignoring {word}, use --{_NAT_WORDS[word]} instead")
-            elif word == _UNREPLIED:
-                cleared |= Status.SEEN_REPLY
+        for word, negated in values.parse_words(text, STATUS_WORDS, _UNREPLIED, negatable=True):
+            if word == _UNREPLIED:
+                cleared |= SEEN_REPLY
             elif negated:
-                cleared |= _STATUS_WORDS[word]
+                cleared |= STATUS_WORDS[word]
             else:
-                bits |= _STATUS_WORDS[word]
+                bits |= STATUS_WORDS[word]
         before = self.command.status or GivenStatus(0, 0)
         self.set(status=GivenStatus(before.bits | bits, before.cleared | cleared))
 
@@ -223,7 +195,7 @@ class CommandBuilder:
     def set_output(self, text: str) -> None:
         """Add output options."""
         output = self.command.output
-        for word, _ in values.parse_words(text, (*_OUTPUT_WORDS,)):
+        for word, _ in values.parse_words(text, _OUTPUT_WORDS):
             output |= _OUTPUT_WORDS[word]
             if word == "LABELS":
                 self._read_label_names()
@@ -247,12 +219,16 @@ class CommandBuilder:
         """
         assert self.protocol is not None
         if option == "state":
-            name, states = _STATES[self.protocol.number]
+            from .state_words import STATES
+
+            name, states = STATES[self.protocol.number]
             self.set(state=values.parse_state(text, name, states))
         elif option == "role":
-            if text not in _ROLES:
+            from .state_words import ROLES
+
+            if text not in ROLES:
                 raise invalid(f"Unknown DCCP role `{text}'")
-            self.set(role=_ROLES[text])
+            self.set(role=ROLES[text])
         elif option.endswith("-vtag"):
             self.set(**{option.replace("-", "_"): values.parse_decimal(text, 32)})
         elif option.startswith("icmp"):

@@ -17,7 +17,7 @@ from ...model.tuples import Tuple
 from .commands import Command
 from .entry_writer import EntryWriter
 from .matching import FlowTest, has_complete_tuple, selector
-from .new_flow import complete_tuple
+from .named_entries import complete_tuple
 
 
 class _Selection:

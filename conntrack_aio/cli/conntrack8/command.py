@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Final
 
-from ...connection import Connection
 from ...errors import ConntrackError
 from ..failures import guarded
 from ..output import write_line
@@ -14,6 +14,9 @@ from .commands import Command
 from .errors import failure_of
 from .messages import OK, VERSION_LINE, CommandFailure, report_failure
 from .parse import parse
+
+if TYPE_CHECKING:
+    from ...connection import Connection
 
 _LOAD_FILE = ("-R", "--load-file")
 
@@ -36,12 +39,22 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _load_file(path: str) -> int:
+    from ...connecting import connect
+    from ..running import run_async
     from .load_file import carry_out, read_commands
 
     commands = read_commands(path)
     if not commands:
         return OK
-    return _with_connection(Action.NONE, partial(carry_out, commands=commands))
+
+    async def main() -> int:
+        async with connect() as conn:
+            return await carry_out(conn, commands)
+
+    try:
+        return run_async(main)
+    except ConntrackError as error:
+        raise failure_of(Action.NONE, error) from error
 
 
 def _carry_out(command: Command) -> int:
@@ -61,7 +74,7 @@ def _carry_out(command: Command) -> int:
             except ConntrackError as error:
                 raise failure_of(command.action, error) from error
         case _:
-            return _with_connection(command.action, partial(_function(command), command=command))
+            return _with_connection(command, partial(_function(command), command=command))
 
 
 def _function(command: Command) -> Callable[..., Awaitable[int]]:
@@ -106,21 +119,44 @@ def _function(command: Command) -> Callable[..., Awaitable[int]]:
             }[command.action]
 
 
-def _with_connection(action: Action, function: Callable[[Connection], Awaitable[int]]) -> int:
+_LARGE_TABLE: Final = 1000
+"""Above this number of entries, importing an event loop takes less time than it saves."""
+
+_WALKS: Final = (Action.LIST, Action.DELETE, Action.UPDATE)
+
+
+def _with_connection(command: Command, function: Callable[[Connection], Awaitable[int]]) -> int:
     """Run a function with a connection, and return its exit status.
 
-    :param action: the action, on which the message about an error depends.
+    :param command: the command, on whose action the message about an error depends.
     :raises CommandFailure: for an error of the library.
     """
-    from ..running import run_async
+    from ...connecting import connect
+    from ..running import run_async, run_requests
 
-    async def connected() -> int:
-        from ...connecting import connect
+    async def without_loop() -> int | None:
+        async with connect() as conn:
+            return None if await _needs_loop(conn, command) else await function(conn)
 
+    async def in_loop() -> int:
         async with connect() as conn:
             return await function(conn)
 
     try:
-        return run_async(connected)
+        status = run_requests(without_loop)
+        return run_async(in_loop) if status is None else status
     except ConntrackError as error:
-        raise failure_of(action, error) from error
+        raise failure_of(command.action, error) from error
+
+
+async def _needs_loop(conn: Connection, command: Command) -> bool:
+    """Return whether a command reads or changes many entries."""
+    if "zero" in command.given:
+        return True
+    if command.action not in _WALKS:
+        return False
+    from .matching import has_complete_tuple
+
+    if has_complete_tuple(command):
+        return False
+    return await conn.count() > _LARGE_TABLE

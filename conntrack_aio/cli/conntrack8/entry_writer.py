@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ...model.events import FlowEvent
-from ...model.expectations import Expectation, ExpectEvent
-from ...model.flow import Flow
 from ...model.labels import LabelNames
 from ..output import write_lines
 from .actions import Action
@@ -15,6 +13,11 @@ from .commands import Command
 from .output_options import OutputOptions
 from .label_names import PATH, read_label_names
 from .rendering import Renderer
+
+if TYPE_CHECKING:
+    from ...model.events import FlowEvent
+    from ...model.expectations import Expectation, ExpectEvent
+    from ...model.flow import Flow
 
 
 class EntryWriter:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
-from ...connection import Connection
 from ...errors import NotFound
-from ...model.flow import Flow
-from ...streams.dump import Dump
 from .actions import Table
 from .commands import Command
 from .entry_writer import EntryWriter
 from .matching import FlowTest, kernel_match, names_entry, selector
 from .messages import FAILED, OK, report
-from .new_flow import complete_tuple, named_tuple
+from .named_entries import complete_tuple, named_tuple
+
+if TYPE_CHECKING:
+    from ...connection import Connection
+    from ...model.flow import Flow
+    from ...streams.dump import Dump
 
 _SMALL_TABLE = 2000
 """Up to this number of entries the kernel does not filter: preparing a filter takes longer."""

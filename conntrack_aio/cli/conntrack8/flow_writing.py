@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import AsyncIterator
 
 from ...connection import Connection
 from ...errors import AlreadyExists, EncodeError, KernelError, NotFound
@@ -10,6 +11,7 @@ from ...model.enums import Status
 from ...model.flow import Flow
 from ...model.protoinfo import SCTPInfo
 from ...model.update import FlowUpdate
+from ..running import runs_without_event_loop
 from .actions import Action
 from .commands import Command
 from .entry_writer import EntryWriter
@@ -55,15 +57,28 @@ async def delete_flows(conn: Connection, command: Command) -> int:
     async def delete(flows: list[Flow]) -> None:
         deleted: list[Flow] = []
         try:
-            async for outcome in conn.delete_many(flows, stop_on_error=False):
-                if isinstance(outcome.error, NotFound):
-                    continue  # it ended meanwhile
-                deleted.append(outcome.result())
+            async for flow in _deleted(conn, flows):
+                deleted.append(flow)
         finally:
             writer.flows(deleted, command="-D")
 
     await for_each_batch(conn, command, selector(command), delete)
     return writer.count
+
+
+async def _deleted(conn: Connection, flows: list[Flow]) -> AsyncIterator[Flow]:
+    """Delete flows, and yield those that had not ended meanwhile."""
+    if not runs_without_event_loop():
+        async for outcome in conn.delete_many(flows):
+            if not isinstance(outcome.error, NotFound):
+                yield outcome.result()
+        return
+    for flow in flows:
+        try:
+            await conn.delete(flow)
+        except NotFound:
+            continue
+        yield flow
 
 
 async def update_flows(conn: Connection, command: Command) -> int:

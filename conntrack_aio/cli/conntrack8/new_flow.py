@@ -1,8 +1,7 @@
-"""Make the flow that ``-I`` and ``-A`` create, and the tuple that ``-G`` asks for."""
+"""Make the flow that ``-I`` and ``-A`` create."""
 
 from __future__ import annotations
 
-import os
 import sys
 
 from ...bulk.new_flow import NewFlow
@@ -13,28 +12,10 @@ from ...model.nat import NATRange
 from ...model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
 from ...model.tuples import Tuple
 from .commands import Command, GivenNAT
-from .messages import CommandFailure
+from .named_entries import to_tuple
 from .protocols import BY_NUMBER, DCCP, ICMP, ICMPV6, SCTP, TCP, UDP
 from .tuple_values import TupleValues
 from .values import IPAddress
-
-
-def named_tuple(command: Command) -> Tuple:
-    """Return the tuple of the original direction that ``-G`` asks for.
-
-    :raises CommandFailure: when ports of replies are given without an address of replies. The
-        program cannot make a request then, and reports the error number 0.
-    :raises EncodeError: when the tuple is incomplete.
-    """
-    reply = command.reply
-    if not reply.has_address and (reply.sport is not None or reply.dport is not None):
-        raise CommandFailure(f"Operation failed: {os.strerror(0)}")
-    return _to_tuple(command.orig, command.proto or 0)
-
-
-def complete_tuple(command: Command) -> Tuple:
-    """Return the tuple of the original direction, without a zone, of a command that gives it."""
-    return _to_tuple(command.orig._replace(zone=None), command.proto or 0)
 
 
 def new_flow(command: Command) -> NewFlow:
@@ -43,8 +24,9 @@ def new_flow(command: Command) -> NewFlow:
     :raises EncodeError: when the tuples are incomplete, or do not fit each other.
     """
     proto = command.proto or 0
+    command = _with_one_zone(command)
     orig_values, reply_values = _both_directions(command)
-    orig, reply = _to_tuple(orig_values, proto), _to_tuple(reply_values, proto)
+    orig, reply = to_tuple(orig_values, proto), to_tuple(reply_values, proto)
     nat_src, nat_dst = _translation(command, orig)
     if nat_src is not None or nat_dst is not None:
         zone = reply.zone
@@ -61,6 +43,22 @@ def new_flow(command: Command) -> NewFlow:
         protoinfo=protoinfo_of(command),
     )
     return NewFlow(flow, nat_src=nat_src, nat_dst=nat_dst)
+
+
+def _with_one_zone(command: Command) -> Command:
+    """Return a command without zones that are 0.
+
+    :raises EncodeError: when another zone follows one that is not 0, as the kernel reads them.
+    """
+    orig, reply = command.orig, command.reply
+    zones = [zone for zone in (command.zone, orig.zone, reply.zone) if zone is not None]
+    if any(zones[:-1]):
+        raise EncodeError("must have one zone", ("zone",))
+    return command._replace(
+        zone=command.zone or None,
+        orig=orig._replace(zone=orig.zone or None),
+        reply=reply._replace(zone=reply.zone or None),
+    )
 
 
 def protoinfo_of(command: Command) -> ProtoInfo | None:
@@ -104,12 +102,6 @@ def _both_directions(command: Command) -> tuple[TupleValues, TupleValues]:
             raise EncodeError("must have all values of the protocol", ("reply",))
         return reply._replace(proto=proto).inverse._replace(zone=orig.zone), reply
     return orig, reply
-
-
-def _to_tuple(given: TupleValues, proto: int) -> Tuple:
-    if proto in (ICMP, ICMPV6) and given.icmp_id is None:
-        given = given._replace(icmp_id=0)
-    return given.to_tuple(proto)
 
 
 def _translation(command: Command, orig: Tuple) -> tuple[NATRange | None, NATRange | None]:

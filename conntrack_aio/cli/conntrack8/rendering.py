@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ...model.events import Event, FlowEvent
-from ...model.expectations import Expectation, ExpectEvent
-from ...model.flow import Flow
-from ...model.labels import LabelNames
 from .output_options import OutputOptions
 from .text import flow_text, names_by_bit
+
+if TYPE_CHECKING:
+    from ...model.events import Event, FlowEvent
+    from ...model.expectations import Expectation, ExpectEvent
+    from ...model.flow import Flow
+    from ...model.labels import LabelNames
 
 _MANY: Final = 256
 """The number of flows after which importing and compiling functions is worthwhile."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import EncodeError
-from ...model.tuples import ICMP_INVERSE, ICMPV6_INVERSE, Tuple
 from .protocols import ICMP
 from .values import IPAddress
+
+if TYPE_CHECKING:
+    from ...model.tuples import Tuple
 
 
 class TupleValues(NamedTuple):
@@ -46,6 +48,8 @@ class TupleValues(NamedTuple):
         :param proto: the protocol.
         :raises EncodeError: when no address was given, or when values do not fit the protocol.
         """
+        from ...model.tuples import Tuple
+
         given = self.src if self.src is not None else self.dst
         if given is None:
             raise EncodeError("must have an address")
@@ -62,4 +66,6 @@ def inverse_icmp_type(proto: int | None, icmp_type: int | None) -> int | None:
     """Return the ICMP type of replies; ``None`` if there are none."""
     if icmp_type is None:
         return None
+    from ...model.tuples import ICMP_INVERSE, ICMPV6_INVERSE
+
     return (ICMP_INVERSE if proto == ICMP else ICMPV6_INVERSE).get(icmp_type)

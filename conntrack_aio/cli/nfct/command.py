@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ...errors import ConntrackError
 from ..failures import guarded
 from ..output import flush_output, report_bytes, write_bytes
-from ..running import run_async
+from ..running import run_requests
 from .grammar import parse
 from .refusal import VERSION, Refused, as_refused
 
@@ -68,7 +68,7 @@ def _execute(words: Sequence[str]) -> str:
         from .timeouts import timeout_action as action_of
     else:
         from .helpers import helper_action as action_of
-    return run_async(partial(_act, action_of(command, parameters)))
+    return run_requests(partial(_act, action_of(command, parameters)))
 
 
 async def _act(action: Action) -> str:
