@@ -167,7 +167,7 @@ def counters_in(text: str) -> list[tuple[int, ...]] | None:
     policies are one item.
     """
     timeouts = re.findall(r"\t\.[A-Z_]\w+ = (\d+),|\b(?!rules)[a-z]\w+=(\d+)", text)
-    if re.match(r"\.|(\w+ )?(ipv[46] )?(tcp|udp) [a-z]\w+=", text):
+    if re.match(r"\t?\.|(\w+ )?(ipv[46] )?(tcp|udp) [a-z]\w+=", text):
         return [tuple(sorted(int(one or other) for one, other in timeouts))]
     lines = re.findall(r"^cpu=\d+\s+(\S+=\d.*)$", text, re.MULTILINE)
     found = [tuple(map(int, re.findall(r"=(\d+)", line))) for line in lines]
