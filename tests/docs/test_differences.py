@@ -163,6 +163,25 @@ async def is_complete(both: Both, *, own: bool) -> bool:
     return "ENOBUFS" not in errors
 
 
+@check("`-D --dst-nat=10.244.1.6`, `-D -g10.244.1.6`")
+async def joined_values(both: Both) -> None:
+    for option in ("--dst-nat=10.244.1.6", "-g10.244.1.6"):
+        assert await both.left(f"-D {option}") == (16 - 4, 16 - 1)
+
+
+@check("`-D -s 10.0.0.70/`")
+async def network_without_bits(both: Both) -> None:
+    assert (await both.run("-D -s 10.0.0.70/", own=False)).status == 0
+    assert await both.conn.count() == 2
+    assert (await both.run("-D -s 10.0.0.70/", own=True)).status == 2
+    assert await both.conn.count() == 16
+
+
+@check("`-L -m 0x13 -u ASSURED`")
+async def mark_and_status(both: Both) -> None:
+    assert await both.listed("-L -m 0x13 -u ASSURED") == (0, 1)
+
+
 @check("`-U -p udp -s 10.0.0.64/26 -m 5`")
 async def update_of_several(both: Both) -> None:
     command = "-U -p udp -s 10.0.0.64/26 -m 5"
@@ -170,6 +189,15 @@ async def update_of_several(both: Both) -> None:
     for done in (theirs, ours):
         assert "3 flow entries have been updated" in done.errors
     assert len(entries_in(theirs.output)) < len(entries_in(ours.output)) == 3
+
+
+@check("`-R` with marks in two lines of `-U`")
+async def marks_in_a_file(both: Both) -> None:
+    (both.directory / "marks").write_text("-U -s 10.0.0.5 -m 1\n-U -s 10.0.0.6 -m 2\n")
+    for own, expected in ((False, [2, 2]), (True, [1, 2])):
+        assert (await both.run("-R marks", own=own)).status == 0
+        marks = {str(flow.orig.src): flow.mark for flow in await both.conn.list()}
+        assert [marks["10.0.0.5"], marks["10.0.0.6"]] == expected
 
 
 @check("`-R` with labels in two lines")
