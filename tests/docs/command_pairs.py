@@ -34,6 +34,7 @@ from conntrack_aio.cli import main
 sys.exit(main())
 """
 
+
 @attrs.frozen
 class Row:
     """A row of a table."""

@@ -77,9 +77,7 @@ def _flows() -> Iterator[NewFlow]:
         _tcp("10.0.0.2", 40422, "198.51.100.9", 443, TCPState.ESTABLISHED, status=_REPLIED),
         nat_src=NATRange.of("192.0.2.1", 61000),
     )
-    yield NewFlow(
-        _tcp("203.0.113.5", 5000, "192.0.2.1", 80), nat_dst=NATRange.of("10.0.0.3", 8080)
-    )
+    yield NewFlow(_tcp("203.0.113.5", 5000, "192.0.2.1", 80), nat_dst=NATRange.of("10.0.0.3", 8080))
     yield NewFlow(_tcp("10.0.0.7", 1007, "10.0.0.8", 80, zone=7))
     in_zone = _tcp("10.0.0.9", 1009, "10.0.0.8", 80)
     in_zone.orig = attrs.evolve(in_zone.orig, zone=5)

@@ -108,7 +108,9 @@ async def run_command(worker: Worker, conn: Connection, command: str, *, links: 
     state = await state_of(conn)
     way = f"{command} (by conntrack-aio)" if links else command
     number = None if ";" in command else number_in(done)
-    return Effect(way, done, sorted(entries_in(done.output)) or None, number, counters_in(done.output), state)
+    return Effect(
+        way, done, sorted(entries_in(done.output)) or None, number, counters_in(done.output), state
+    )
 
 
 async def run_call(conn: Connection, call: str, names: dict[str, object]) -> Effect:
@@ -263,7 +265,9 @@ def test_the_commands_for_helpers_do_the_same() -> None:
         assert row.own is not None
         done = [run_on_fake_kernel(partial(main, shlex.split(row.own)[1:]))]
         done.append(run_on_fake_kernel(partial(main, shlex.split(row.program))))
-        done += [run_on_fake_kernel(partial(anyio.run, call_on_fake_kernel, c)) for c in row.library]
+        done += [
+            run_on_fake_kernel(partial(anyio.run, call_on_fake_kernel, c)) for c in row.library
+        ]
         assert len({str(helpers) for helpers, _ in done}) == 1, row
         assert [status for _, status in done] == [0] * len(done), row
 

@@ -10,8 +10,8 @@ from ...model.labels import LabelNames
 from ..output import write_lines
 from .actions import Action
 from .commands import Command
-from .output_options import OutputOptions
 from .label_names import PATH, read_label_names
+from .output_options import OutputOptions
 from .rendering import Renderer
 
 if TYPE_CHECKING:
