@@ -2,12 +2,13 @@
 
 A table shows them if its header is one of :data:`HEADERS`. The cells of a row are: what it does, a
 command of conntrack(8) or nfct(8), the same as a command of ``conntrack-aio``, and the same as a
-call of the library. A cell ``–`` says that there is none.
+call of the library. A cell with a dash says that there is none.
 """
 
 from __future__ import annotations
 
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from example_entries import LABELS, LONG
 from running import environment
 from support.lab import Lab
 
+import conntrack_aio
 from conntrack_aio import Connection, Flow, Status, Tuple, UDPTimeouts
 from conntrack_aio.model.timeouts import ProtocolTimeouts
 
@@ -72,7 +74,7 @@ def _rows(lines: list[str]) -> Iterator[Row]:
 
 def _codes(cell: str) -> tuple[str, ...]:
     """Return the code of a cell; nothing of a cell without code."""
-    if cell == "–":
+    if cell == "\N{EN DASH}":
         return ()
     codes = tuple(re.findall(r"`([^`]+)`", cell.replace(r"\|", "|")))
     assert codes, f"a cell without code: {cell}"
@@ -94,6 +96,12 @@ def create_links(directory: Path) -> Path:
         program.write_text(_PROGRAM.format(python=sys.executable))
         program.chmod(0o755)
     return links
+
+
+def public_names() -> dict[str, object]:
+    """Return the names that calls of the library use."""
+    names = {name: getattr(conntrack_aio, name) for name in conntrack_aio.__all__}
+    return {**names, "AF_INET": socket.AF_INET, "IPPROTO_TCP": socket.IPPROTO_TCP}
 
 
 # -- what was printed ----------------------------------------------------------------------------
