@@ -188,9 +188,10 @@ def _masked(output: str) -> str:
     return re.sub(r"^(\w+ +\d+ )(8[89]\d|900)\b", r"\1TIMEOUT", text, flags=re.MULTILINE)
 
 
-def test_scripts(new_namespace: Callable[[], int], tmp_path: Path, ours: Path) -> None:
-    for name, script in SCRIPTS.items():
-        theirs = run(Lab(new_namespace()), script, tmp_path / f"{name} (program)", None)
-        mine = run(Lab(new_namespace()), script, tmp_path / f"{name} (ours)", ours)
-        assert theirs.count("\n") > 2, name
-        assert mine.splitlines() == theirs.splitlines(), name
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts(new_namespace: Callable[[], int], tmp_path: Path, ours: Path, name: str) -> None:
+    script = SCRIPTS[name]
+    theirs = run(Lab(new_namespace()), script, tmp_path / "program", None)
+    mine = run(Lab(new_namespace()), script, tmp_path / "ours", ours)
+    assert theirs.count("\n") > 2
+    assert mine.splitlines() == theirs.splitlines()

@@ -91,7 +91,7 @@ def test_an_interrupt_ends_the_wait_for_commands(lab: Lab, tmp_path: Path) -> No
         for line in ("{} -R {}", "{} -R - < {}"):
             command = line.format(f"exec {shlex.join(COMMAND)}", path)
             with Process(lab, "/bin/bash", "-c", command) as loading:
-                wait_until(lambda: "pipe" in Path(f"/proc/{loading.pid}/wchan").read_text())  # noqa: B023
+                wait_until(lambda: "pipe" in Path(f"/proc/{loading.pid}/wchan").read_text())
                 loading.signal(signal.SIGINT)
                 assert loading.wait() == (130, "")
     finally:

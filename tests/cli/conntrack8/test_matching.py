@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import attrs
@@ -56,11 +55,10 @@ FLOWS = {
 
 
 @pytest.fixture(autouse=True)
-def labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "connlabel.conf"
     path.write_text("3 web\n5 db\n")
     monkeypatch.setattr(label_names, "PATH", str(path))
-    yield
 
 
 def selected(line: str) -> set[str]:

@@ -11,7 +11,8 @@ import pytest
 from conntrack_aio import EncodeError, NATRange, SCTPInfo, Status, TCPInfo, TCPState
 from conntrack_aio.bulk.new_flow import NewFlow
 from conntrack_aio.cli.conntrack8.messages import CommandFailure
-from conntrack_aio.cli.conntrack8.new_flow import named_tuple, new_flow
+from conntrack_aio.cli.conntrack8.named_entries import named_tuple
+from conntrack_aio.cli.conntrack8.new_flow import new_flow
 from conntrack_aio.cli.conntrack8.parse import parse
 
 ENTRY = "-I -t 100 -p udp -s 10.0.0.1 -d 10.0.0.2 --sport 1 --dport 2"
