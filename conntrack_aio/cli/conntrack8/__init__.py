@@ -67,6 +67,8 @@ Events
 
 - ``-E -b`` sets the size of the buffer that receives events. The program sets that of another
   socket.
+- ``-o timestamp`` writes microseconds with zeros before them, as in ``[5.030270]``. The program
+  writes blanks behind them, as in ``[5.30270 ]``.
 - An event that cannot be decoded is reported on standard error.
 
 Output
