@@ -23,8 +23,13 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
     :returns: empty text if no known name resembles the name.
     """
-    names = [repr(similar) for similar in similar_names(name, known)]
-    if not names:
+    return did_you_mean(similar_names(name, known))
+
+
+def did_you_mean(names: Iterable[str]) -> str:
+    """Return the hint that suggests some names, or empty text for none."""
+    quoted = [repr(name) for name in names]
+    if not quoted:
         return ""
-    *first, last = names
+    *first, last = quoted
     return f"; did you mean {', '.join(first)} or {last}?" if first else f"; did you mean {last}?"

@@ -49,6 +49,11 @@ reports how many flows it has changed.
 | 2 | The arguments are wrong. |
 | 130 | It was interrupted, as by Ctrl-C. |
 
+The same is installed as manual pages: `man conntrack-aio`, `man conntrack-aio-list`, and so on for
+each subcommand, with examples. `man conntrack-aio-conntrack` and `man conntrack-aio-nfct` describe
+the command lines of conntrack(8) and nfct(8). bash, zsh and fish
+[complete command lines](../install.md#manual-pages-and-completion).
+
 `CONNTRACK_AIO_DEBUG=1` in the environment [prints every netlink message](../debugging.md).
 """
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ..errors import MatchError
+from ..suggestions import suggestion
 
 if TYPE_CHECKING:
     from ..filters.match import Match
@@ -43,6 +44,16 @@ def parse_match(command: argparse.ArgumentParser, arguments: Sequence[str]) -> M
         return Match.parse(" ".join(arguments))
     except MatchError as error:
         command.error(f"argument MATCH: {error}")
+
+
+def invalid_choice(value: str, choices: Iterable[str]) -> str:
+    """Return the message about a value that is none of some words.
+
+    It suggests those that resemble the value, and otherwise lists all.
+    """
+    known = list(choices)
+    hint = suggestion(value, known) or f" (choose from {', '.join(known)})"
+    return f"invalid choice: {value!r}{hint}"
 
 
 def parse_file(value: str) -> str:

@@ -34,12 +34,18 @@ COMMANDS: Final = (
     "explain",
     "sql",
     "demo",
+    "completion",
+    "install-links",
 )
-"""The subcommands in the order of the help. Each is a module of :mod:`.commands`."""
+"""The subcommands in the order of the help.
+
+Each is a module of :mod:`.commands`, with an underscore for a dash.
+"""
 
 _EPILOG: Final = """\
-Every command but demo needs CAP_NET_ADMIN: run it as root, or give it the
-capability. `conntrack-aio COMMAND --help` describes a command.
+Every command but demo, completion and install-links needs CAP_NET_ADMIN: run
+it as root, or give it the capability. `conntrack-aio COMMAND --help` and
+`man conntrack-aio-COMMAND` describe a command.
 `conntrack-aio nfct ...` takes the arguments of nfct(8).
 
 exit status:
@@ -84,7 +90,7 @@ def build_parser(names: Iterable[str] = COMMANDS) -> Parser:
     )
     commands = Commands(parser)
     for name in names:
-        import_module(f".commands.{name}", __package__).add(commands)
+        import_module(f".commands.{name.replace('-', '_')}", __package__).add(commands)
     return parser
 
 
@@ -99,7 +105,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     # The parser of one subcommand is made sooner than that of all.
     is_command = bool(arguments) and arguments[0] in COMMANDS
-    options = build_parser(arguments[:1] if is_command else COMMANDS).parse_args(arguments)
+    options: argparse.Namespace = build_parser(
+        arguments[:1] if is_command else COMMANDS
+    ).parse_args(arguments)
     command: Parser = options.parser
     if command.parses_match:
         options.match = parse_match(command, options.match)

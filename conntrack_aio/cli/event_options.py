@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Collection
 
 from ..streams.buffer_sizes import DEFAULT_RECEIVE_BUFFER
-from .arguments import parse_size
-from .parsing import Parser
+from .arguments import invalid_choice, parse_size
+from .parsing import Parser, set_words
 
 
 def add_event_options(command: Parser, types: Collection[str]) -> None:
@@ -21,12 +21,10 @@ def add_event_options(command: Parser, types: Collection[str]) -> None:
         names = [name.strip() for name in value.split(",")]
         for name in names:
             if name not in types:
-                raise argparse.ArgumentTypeError(
-                    f"invalid choice: {name!r} (choose from {', '.join(types)})"
-                )
+                raise argparse.ArgumentTypeError(invalid_choice(name, types))
         return names
 
-    command.add_argument(
+    option = command.add_argument(
         "--type",
         type=parse_types,
         action="extend",
@@ -34,6 +32,7 @@ def add_event_options(command: Parser, types: Collection[str]) -> None:
         metavar="TYPE[,TYPE]",
         help=f"print only events of these types: {', '.join(types)} (may be repeated)",
     )
+    set_words(option, types)
     command.add_argument(
         "--all-netns",
         action="store_true",

@@ -8,7 +8,8 @@ import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from .arguments import parse_netns, parse_tuple_text
+from ..suggestions import did_you_mean, similar_names
+from .arguments import invalid_choice, parse_netns, parse_tuple_text
 
 _MATCH_HELP: Final = (
     "select flows by a match, such as: proto tcp and orig.dst in 10.0.0.0/8 (one argument or "
@@ -21,6 +22,17 @@ any of them: 'proto tcp and orig.dport in {80, 443}' or 'orig.dport >= 1024'."""
 
 Run = Callable[[argparse.Namespace], int | None]
 """Runs a subcommand with its options. Returns the exit status, or ``None`` for 0."""
+
+
+def set_words(action: argparse.Action, words: Iterable[str]) -> None:
+    """Say of which words the value of an option consists, for shells that complete it."""
+    vars(action)["words"] = tuple(words)
+
+
+def words_of(action: argparse.Action) -> tuple[str, ...]:
+    """Return what :func:`set_words` has set; nothing if it has not."""
+    words: tuple[str, ...] = vars(action).get("words", ())
+    return words
 
 
 class _Once(argparse.Action):
@@ -58,12 +70,57 @@ class Parser(argparse.ArgumentParser):
         """Whether it ends with the names of columns, too."""
         self.accepts_dash: list[str] = []
         """The options whose value may begin with a dash, as in ``--sort -bytes``."""
+        self.summary = ""
+        """Its line in the list of subcommands."""
+
+    @property
+    def arguments(self) -> list[argparse.Action]:
+        """The options and arguments, in the order in which they were added."""
+        return list(self._actions)
+
+    @property
+    def exclusive_arguments(self) -> list[list[argparse.Action]]:
+        """The groups of options of which only one may be given."""
+        return [list(group._group_actions) for group in self._mutually_exclusive_groups]
+
+    @property
+    def closing_text(self) -> str:
+        """The text at the end of the help."""
+        texts = [_columns_epilog()] if self.explains_columns else []
+        texts.append(_match_epilog() if self.explains_match else self.epilog or "")
+        return "\n\n".join(texts)
+
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Parse all arguments. The subcommand reports an unknown one, and options like it."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            command: Parser = getattr(options, "parser", self)
+            hint = command._similar_options(unknown)
+            command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return options
+
+    def _similar_options(self, unknown: Iterable[str]) -> str:
+        """Return a hint for the first of the unknown arguments that resembles an option."""
+        # Dashes are not compared: otherwise all options would resemble each other.
+        known = {
+            option.lstrip("-"): option
+            for action in self._actions
+            for option in action.option_strings
+        }
+        for argument in unknown:
+            name = argument.partition("=")[0]
+            if name.startswith("--") and (names := similar_names(name.lstrip("-"), known)):
+                return did_you_mean([known[name] for name in names])
+        return ""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Check that a value is one of the choices. The error names those that are like it."""
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, invalid_choice(value, action.choices))
 
     def format_help(self) -> str:
-        if self.explains_match:
-            self.epilog = _match_epilog()
-        if self.explains_columns:
-            self.epilog = f"{_columns_epilog()}\n\n{self.epilog}"
+        self.epilog = self.closing_text
+        self.explains_columns = self.explains_match = False  # the epilog has both
         return super().format_help()
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -176,6 +233,7 @@ class Commands:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.set_defaults(run=run, parser=command)
+        command.summary = help
         self._parser.subcommands[name] = command
         return command
 
@@ -190,6 +248,7 @@ class Commands:
             description=textwrap.fill(description, width=78),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        group.summary = help
         self._parser.subcommands[name] = group
         return Commands(group, "verb")
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from conntrack_aio import Match, NetNS, __version__
-from conntrack_aio.cli.command import parse
+from conntrack_aio.cli.command import build_parser, parse
 from conntrack_aio.cli.flow_columns import COLUMNS
 
 QUIET: dict[str, object] = {"quiet": False}
@@ -170,6 +170,58 @@ def test_an_option_with_one_value_may_be_given_only_once(
     assert caught.value.code == 2
     errors = capsys.readouterr().err
     assert errors.endswith(f": error: argument {option}: may be given only once\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "command", "message"),
+    [
+        ("lst", "", "argument COMMAND: invalid choice: 'lst'; did you mean 'list', "),
+        ("expect lits", "expect", "argument COMMAND: invalid choice: 'lits'; did you mean 'list'?"),
+        ("list --netsn blue", "list", "unrecognized arguments: --netsn; did you mean '--netns'?"),
+        ("list --netsn=a b", "list", "unrecognized arguments: --netsn=a; did you mean '--netns'?"),
+        ("count mark 3 -n", "count", "unrecognized arguments: -n"),
+        *(
+            (line, "expect list", "unrecognized arguments: --jsno; did you mean '--json'?")
+            for line in ("expect list --jsno", "expect --jsno list")
+        ),
+        *(
+            (line, line.split()[0], f"argument {argument}: invalid choice: {word}")
+            for line, argument, word in (
+                ("events --type nwe", "--type", "'nwe'; did you mean 'new'?"),
+                ("get --direction rely tcp a b", "--direction", "'rely'; did you mean 'reply'?"),
+                ("completion fsh", "SHELL", "'fsh'; did you mean 'fish', 'zsh' or 'bash'?"),
+                ("completion power", "SHELL", "'power' (choose from bash, zsh, fish)"),
+            )
+        ),
+    ],
+)
+def test_errors_suggest_what_was_meant(
+    line: str, command: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(line.split())
+    assert caught.value.code == 2
+    program = f"conntrack-aio {command}".rstrip()
+    error = capsys.readouterr().err
+    assert error.startswith(f"usage: {program} ")
+    assert error.splitlines()[-1].startswith(f"{program}: error: {message}")
+
+
+def test_every_subcommand_with_a_match_points_to_its_mistake(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parsers = build_parser().subcommands
+    matching = [name for name, parser in parsers.items() if parser.parses_match]
+    assert set(matching) >= {*MATCHING, "sql", "delete", "update"}
+    for name in matching:
+        match = ["q", "--match", "proto tpc"] if name == "sql" else ["proto", "tpc"]
+        with pytest.raises(SystemExit):
+            parse([name, *match])
+        *_, error, text, pointer = capsys.readouterr().err.splitlines()
+        assert "unknown protocol 'tpc'; " in error
+        assert "did you mean 'tcp' or 'sctp'?" in error
+        assert error.endswith("at column 7:")
+        assert pointer.index("^") == text.index("tpc")
 
 
 @pytest.mark.parametrize("command", MATCHING)

@@ -57,7 +57,7 @@ CHANGES = """\
 """
 """Changes of the table, made by the program."""
 
-OURS = """
+RUN_OURS = """
 import sys
 from conntrack_aio.cli.conntrack8.command import run
 sys.exit(run(sys.argv[1:]))
@@ -83,7 +83,7 @@ def worker(lab: Lab) -> Iterator[Worker]:
 
 
 def listener(lab: Lab, *arguments: str, ours: bool) -> Process:
-    program = (sys.executable, "-c", OURS) if ours else ("conntrack",)
+    program = (sys.executable, "-c", RUN_OURS) if ours else ("conntrack",)
     return Process(lab, *in_environment(*program, *arguments))
 
 

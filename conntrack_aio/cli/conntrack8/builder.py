@@ -17,7 +17,7 @@ from .values import IPAddress
 _UNREPLIED: Final = "UNREPLIED"
 """A word of ``-u`` that cannot be shortened or negated."""
 
-_OUTPUT_WORDS: Final = {
+OUTPUT_WORDS: Final = {
     "XML": OutputOptions.XML,
     "EXTENDED": OutputOptions.EXTENDED,
     "TIMESTAMP": OutputOptions.TIMESTAMP,
@@ -28,7 +28,7 @@ _OUTPUT_WORDS: Final = {
     "SAVE": OutputOptions.SAVE,
 }
 
-_EVENT_WORDS: Final = ("ALL", "NEW", "UPDATES", "DESTROY")
+EVENT_WORDS: Final = ("ALL", "NEW", "UPDATES", "DESTROY")
 
 _DIRECTIONS: Final = {"reply": "reply", "tuple": "expected", "mask": "mask"}
 """The field of a command for the first word of an option's name."""
@@ -195,8 +195,8 @@ class CommandBuilder:
     def set_output(self, text: str) -> None:
         """Add output options."""
         output = self.command.output
-        for word, _ in values.parse_words(text, _OUTPUT_WORDS):
-            output |= _OUTPUT_WORDS[word]
+        for word, _ in values.parse_words(text, OUTPUT_WORDS):
+            output |= OUTPUT_WORDS[word]
             if word == "LABELS":
                 self._read_label_names()
         if OutputOptions.SAVE in output and output != OutputOptions.SAVE:
@@ -207,7 +207,7 @@ class CommandBuilder:
 
     def set_events(self, text: str) -> None:
         """Add types of events."""
-        words = {word for word, _ in values.parse_words(text, _EVENT_WORDS)}
+        words = {word for word, _ in values.parse_words(text, EVENT_WORDS)}
         self.set(events=self.command.events | words)
 
     # -- options of protocols -----------------------------------------------------------------

@@ -9,7 +9,7 @@ from .refusal import VERSION, Refused
 
 USAGE: Final = "Usage: nfct command subsystem [parameters]..."
 
-_COMMANDS: Final = (
+COMMANDS: Final = (
     "list",
     "add",
     "delete",
@@ -20,10 +20,10 @@ _COMMANDS: Final = (
     "default-get",
 )
 _SUBSYSTEMS: Final = ("timeout", "helper", "version")
-_SUBSYSTEM_COMMANDS: Final = {
-    "timeout": frozenset(_COMMANDS) - {"disable"},
-    "helper": frozenset(_COMMANDS) - {"default-set", "default-get"},
-    "version": frozenset(_COMMANDS),
+SUBSYSTEM_COMMANDS: Final = {
+    "timeout": frozenset(COMMANDS) - {"disable"},
+    "helper": frozenset(COMMANDS) - {"default-set", "default-get"},
+    "version": frozenset(COMMANDS),
 }
 _MISSING: Final = f"{VERSION}: Missing command"
 _TIMEOUT_COMMANDS: Final = (
@@ -57,16 +57,16 @@ def parse(words: Sequence[str]) -> Order:
     if len(words) < 2:
         raise UsageError
     first, second, *parameters = words
-    if (command := _complete(first, _COMMANDS)) is not None:
+    if (command := _complete(first, COMMANDS)) is not None:
         subsystem = _complete(second, _SUBSYSTEMS)
     else:
         subsystem = _complete(first, _SUBSYSTEMS)
-        command = _complete(second, _COMMANDS)
+        command = _complete(second, COMMANDS)
     if subsystem is None:
         raise Refused(f"Unknown subsystem: {first}", USAGE)
     if command is None:
         raise Refused(f"Unknown command: {first}", USAGE)
-    if command not in _SUBSYSTEM_COMMANDS[subsystem]:
+    if command not in SUBSYSTEM_COMMANDS[subsystem]:
         if subsystem == "timeout":
             raise Refused("Missing command", _TIMEOUT_COMMANDS)
         raise Refused(f"Unknown command: {second}", _MISSING, _HELPER_COMMANDS)

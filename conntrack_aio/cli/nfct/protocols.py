@@ -9,8 +9,8 @@ from ...model.protocols import DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE
 from ...model.timeouts import GENERIC
 from .refusal import Refused
 
-_FAMILIES: Final = {"inet": int(AF_INET), "inet6": int(AF_INET6)}
-_NAMES: Final = {
+FAMILIES: Final = {"inet": int(AF_INET), "inet6": int(AF_INET6)}
+NAMES: Final = {
     "tcp": TCP,
     "udp": UDP,
     "udplite": UDPLITE,
@@ -29,7 +29,7 @@ def parse_family(word: str) -> int:
 
     :raises Refused: when the word is no family.
     """
-    if (family := _FAMILIES.get(word)) is None:
+    if (family := FAMILIES.get(word)) is None:
         raise Refused("unknown layer 3 protocol")
     return family
 
@@ -39,7 +39,7 @@ def parse_protocol(word: str) -> int:
 
     :raises Refused: when the word is no such name.
     """
-    if (number := _NAMES.get(word)) is not None:
+    if (number := NAMES.get(word)) is not None:
         return number
     try:
         return getprotobyname(word)
