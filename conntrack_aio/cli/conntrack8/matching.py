@@ -108,7 +108,9 @@ def _tuple_test(given: TupleValues) -> Callable[[Tuple], bool]:
 def _value_tests(command: Command) -> Iterator[FlowTest]:
     """Yield the tests for values that may change, and for zones."""
     if (mark := command.mark) is not None:
-        yield lambda flow: (flow.mark or 0) & mark.mask == mark.value
+        # As in the program, an event without a mark, such as the end of a flow whose mark is 0,
+        # has no mark to compare.
+        yield lambda flow: flow.mark is not None and flow.mark & mark.mask == mark.value
     if command.status is not None:
         # As in the program, nothing matches bits of both kinds. UNSET has no bits.
         bits, cleared = command.status
