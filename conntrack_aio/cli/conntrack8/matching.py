@@ -225,6 +225,12 @@ def has_complete_tuple(command: Command) -> bool:
     return None not in needed and not command.networks
 
 
+def names_entry_without_zone(command: Command) -> bool:
+    """Return whether a command gives all values of the original direction, and no zone."""
+    zones = command.zone, command.orig.zone, command.reply.zone
+    return zones == (None, None, None) and has_complete_tuple(command)
+
+
 def names_entry(command: Command) -> bool:
     """Return whether at most one entry can have the tuple and the zone of a command."""
     zones = command.orig.zone, command.reply.zone
