@@ -46,7 +46,9 @@ _EPILOG: Final = """\
 Every command but demo, completion and install-links needs CAP_NET_ADMIN: run
 it as root, or give it the capability. `conntrack-aio COMMAND --help` and
 `man conntrack-aio-COMMAND` describe a command.
-`conntrack-aio nfct ...` takes the arguments of nfct(8).
+The command line of conntrack(8) is taken as well, if it begins with an option:
+`conntrack-aio -L -p tcp`. `conntrack-aio nfct ...` takes that of nfct(8). Links
+with the names of these programs take nothing else: see install-links.
 
 exit status:
   0    the command did what was asked
