@@ -111,14 +111,14 @@ def parse_columns(value: str) -> tuple[FlowColumn, ...]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def parse_sort_column(value: str) -> tuple[FlowColumn, bool]:
-    """Return the column of flows to sort by, and whether the largest values come first."""
-    from .flow_columns import column_named
+def parse_sort_columns(value: str) -> tuple[tuple[FlowColumn, bool], ...]:
+    """Return the columns of flows to sort by, which are separated by commas.
 
-    try:
-        return column_named(value.removeprefix("-")), value.startswith("-")
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    :returns: each with whether the largest values come first.
+    """
+    signs = [name.strip().startswith("-") for name in value.split(",")]
+    names = [name.strip().removeprefix("-") for name in value.split(",")]
+    return tuple(zip(parse_columns(",".join(names)), signs, strict=True))
 
 
 def parse_zone(value: str) -> int:
