@@ -75,10 +75,20 @@ def parse_netns(value: str) -> NetNS:
 
 def parse_tuple_text(value: str) -> Tuple:
     """Return the tuple of a text; see :mod:`.tuple_arguments`."""
+    from .tuple_arguments import read_tuple_alone
+
+    try:
+        return read_tuple_alone(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parse_entry_text(value: str) -> Tuple:
+    """Return the tuple of a text that names an entry: a tuple, or a line that ``list`` prints."""
     from .tuple_arguments import read_tuple
 
     try:
-        return read_tuple(value)
+        return read_tuple(value, listed=True)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

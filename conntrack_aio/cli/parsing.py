@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from ..suggestions import did_you_mean, similar_names
-from .arguments import invalid_choice, parse_netns, parse_tuple_text
+from .arguments import invalid_choice, parse_entry_text, parse_netns, parse_zone
 
 _MATCH_HELP: Final = (
     "select flows by a match, such as: proto tcp and orig.dst in 10.0.0.0/8 (one argument or "
@@ -70,6 +70,8 @@ class Parser(argparse.ArgumentParser):
         """Whether it ends with the names of columns, too."""
         self.accepts_dash: list[str] = []
         """The options whose value may begin with a dash, as in ``--sort -bytes``."""
+        self.accepts_arrow = False
+        """Whether an argument may be the arrow of a tuple, which begins with a dash, too."""
         self.summary = ""
         """Its line in the list of subcommands."""
 
@@ -124,8 +126,13 @@ class Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Parse arguments. A value that begins with a dash is first joined to its option."""
+        """Parse arguments. A value that begins with a dash is first joined to its option.
+
+        An arrow is replaced by one that does not begin with a dash.
+        """
         given = list(sys.argv[1:] if args is None else args)
+        if self.accepts_arrow:
+            given = [f"→{each[2:]}" if each.startswith("->") else each for each in given]
         joined: list[str] = []
         for argument in given:
             if joined and joined[-1] in self.accepts_dash and argument[:1] == "-":
@@ -274,10 +281,17 @@ class Commands:
         _add_match(command, "")
         command.add_argument(
             "--tuple",
-            type=parse_tuple_text,
+            type=parse_entry_text,
             metavar="TUPLE",
             help="instead of a match: the one entry with this tuple, in either direction, such as "
-            "'tcp 10.0.0.1:1000 10.1.0.1:80'; it is an error if there is none",
+            "'tcp 10.0.0.1:1000 10.1.0.1:80', or a line that `list` prints; it is an error if "
+            "there is none",
+        )
+        command.add_argument(
+            "--zone",
+            type=parse_zone,
+            metavar="N",
+            help="with --tuple: look in this zone (default: the zone in the TUPLE, or 0)",
         )
         return command
 
@@ -302,3 +316,7 @@ def require_match_or_tuple(options: argparse.Namespace, every_flow: str) -> None
         options.parser.error(f"a MATCH or --tuple is required; {every_flow}")
     if options.match is not None and options.tuple is not None:
         options.parser.error("argument --tuple: not allowed with a MATCH")
+    if options.match is not None and options.zone is not None:
+        options.parser.error(
+            f"argument --zone: needs --tuple; in a MATCH it is a condition: zone {options.zone}"
+        )
