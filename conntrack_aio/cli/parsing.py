@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NoReturn
 
 from ..suggestions import did_you_mean, similar_names
 from .arguments import invalid_choice, parse_entry_text, parse_netns, parse_zone
@@ -62,6 +63,10 @@ class Parser(argparse.ArgumentParser):
         self.register("action", None, _Once)
         self.parses_match = False
         """Whether the option ``match`` is the text of a match."""
+        self.match_name = "MATCH"
+        """What errors call the argument that has the match."""
+        self._given: list[str] = []
+        """The arguments that are parsed, for errors."""
         self.explains_match = False
         """Whether the help ends with the fields of matches."""
         self.subcommands: dict[str, Parser] = {}
@@ -97,9 +102,13 @@ class Parser(argparse.ArgumentParser):
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
             command: Parser = getattr(options, "parser", self)
-            hint = command._similar_options(unknown)
-            command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+            command.error(command._unrecognized(unknown))
         return options
+
+    def _unrecognized(self, unknown: Sequence[str]) -> str:
+        """Return the message about unknown arguments."""
+        hint = self._similar_options(unknown)
+        return f"unrecognized arguments: {' '.join(unknown)}{hint}"
 
     def _similar_options(self, unknown: Iterable[str]) -> str:
         """Return a hint for the first of the unknown arguments that resembles an option."""
@@ -139,7 +148,38 @@ class Parser(argparse.ArgumentParser):
                 joined[-1] += f"={argument}"
             else:
                 joined.append(argument)
+        self._given = joined
         return super().parse_known_args(joined, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Report an error, with the usage of this parser, and exit.
+
+        argparse looks for missing arguments first. But an option that is misspelled, or that
+        belongs to another subcommand, is the likely reason why one is missing.
+        """
+        unknown = self._unknown_options()
+        is_missing = message.startswith("the following arguments are required")
+        # The value of an unknown option before the name of a subcommand is taken for that name.
+        is_value = message.startswith("argument COMMAND:") and self._given[:1] == unknown[:1]
+        if unknown and (is_missing or is_value):
+            message = self._unrecognized(unknown)
+        super().error(message)
+
+    def _unknown_options(self) -> list[str]:
+        """Return the given arguments that look like options, and that this parser does not have."""
+        known = [option for action in self._actions for option in action.option_strings]
+        end = self._given.index("--") if "--" in self._given else len(self._given)
+        return [
+            argument
+            for argument in self._given[:end]
+            if re.match("-[^0-9 ]", argument)
+            and not any(
+                option.startswith(argument.partition("=")[0])
+                if argument.startswith("--")
+                else argument.startswith(option)
+                for option in known
+            )
+        ]
 
 
 def _match_epilog() -> str:
@@ -194,7 +234,7 @@ class Commands:
             "a path with a slash",
         )
         self.json = Parser(add_help=False)
-        self.json.add_argument("--json", action="store_true", help=_JSON_HELP)
+        self.json.add_argument("-j", "--json", action="store_true", help=_JSON_HELP)
         self.changes = Parser(add_help=False)
         self.changes.add_argument(
             "--dry-run",
@@ -202,12 +242,14 @@ class Commands:
             help="print what would be affected, and change nothing",
         )
         self.changes.add_argument(
+            "-y",
             "--yes",
             action="store_true",
             help="do not ask; without a terminal, the command never asks",
         )
         self.quiet = Parser(add_help=False)
         self.quiet.add_argument(
+            "-q",
             "--quiet",
             action="store_true",
             help="print no hints, summaries and progress on standard error, only errors",
@@ -222,7 +264,7 @@ class Commands:
         description: str,
         epilog: str | None = None,
     ) -> Parser:
-        """Add a subcommand.
+        """Add a subcommand. Every one accepts ``--quiet``.
 
         :param name: the name of the subcommand.
         :param run: the function that runs it.
@@ -233,7 +275,7 @@ class Commands:
         """
         command = self._subparsers.add_parser(
             name,
-            parents=parents,
+            parents=[*parents, self.quiet],
             help=help,
             description=textwrap.fill(description, width=78),
             epilog=epilog,
@@ -276,7 +318,7 @@ class Commands:
         Its options have the match as ``match`` and the tuple as ``tuple``. It needs exactly one of
         them, which :func:`require_match_or_tuple` checks.
         """
-        parents = (self.netns, self.json, self.quiet, self.changes)
+        parents = (self.netns, self.json, self.changes)
         command = self.add(name, run, *parents, help=help, description=description)
         _add_match(command, "")
         command.add_argument(

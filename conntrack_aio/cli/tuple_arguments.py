@@ -118,7 +118,8 @@ def read_tuple_alone(text: str, *, any_sport: bool = False) -> Tuple:
         if found is None:
             raise
         raise ValueError(
-            f"the line of a flow has more than a tuple; pass '{found.without_zone}', and the rest as options"
+            f"the line of a flow has more than a tuple; pass '{found.without_zone}', and the rest "
+            "as options"
         ) from None
 
 

@@ -34,7 +34,6 @@ def add(commands: Commands) -> None:
         _run,
         commands.netns,
         commands.json,
-        commands.quiet,
         help="create an entry",
         description="Create an entry, and print it as the kernel then has it. A TCP entry without "
         "a state becomes ESTABLISHED. It is an error if an entry has the tuple already.",

@@ -90,7 +90,6 @@ def _add_events(group: Commands) -> None:
         connected(_events, needs_loop=True),
         group.netns,
         group.json,
-        group.quiet,
         help="print the events of expectations as they occur",
         description="Print the events of expectations as they occur, one per line, until "
         "interrupted.",
@@ -99,7 +98,7 @@ def _add_events(group: Commands) -> None:
 
 
 def _add_changing(group: Commands) -> None:
-    shared = (group.netns, group.json, group.quiet)
+    shared = (group.netns, group.json)
     create = group.add(
         "create",
         connected(_create, _check_creation),

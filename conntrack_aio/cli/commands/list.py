@@ -26,7 +26,6 @@ def add(commands: Commands) -> None:
         "list",
         _run,
         commands.json,
-        commands.quiet,
         help="print the flows in the kernel's table",
         description=_DESCRIPTION,
     )
@@ -41,7 +40,9 @@ def add(commands: Commands) -> None:
         "fields, an absent value as null",
     )
     command.add_argument(
-        "--no-header", action="store_true", help="print no header above aligned text"
+        "--no-header",
+        action="store_true",
+        help="print no header above aligned text; lines and JSON have none",
     )
     command.add_argument(
         "--sort",
@@ -57,9 +58,11 @@ def add(commands: Commands) -> None:
         "--limit", type=parse_count, metavar="N", help="print at most this many flows"
     )
     command.add_argument(
+        "-n",
         "--numeric",
         action="store_true",
-        help="print ports and all digits of numbers at a terminal, too",
+        help="print ports and all digits of numbers at a terminal, too; elsewhere they are always "
+        "printed",
     )
     command.add_argument(
         "--verbose",
@@ -87,7 +90,15 @@ def _run(options: argparse.Namespace) -> None:
         if not options.sort:
             options.parser.error("argument --reverse: needs --sort")
         options.sort = [(column, not descending) for column, descending in options.sort]
-    if options.arrow is None and options.parquet is None:
+    writes_file = options.arrow is not None or options.parquet is not None
+    for name in ("no_header", "numeric"):
+        if getattr(options, name) and (options.json or writes_file):
+            of_json = "--json" if options.json else "--arrow or --parquet"
+            options.parser.error(
+                f"argument --{name.replace('_', '-')}: not allowed with {of_json}, which it would "
+                "not change"
+            )
+    if not writes_file:
         run_async(partial(_list, options))
         return
     for name in ("json", "columns", "sort", "limit"):

@@ -32,7 +32,6 @@ def add(commands: Commands) -> None:
         _run,
         commands.netns,
         commands.json,
-        commands.quiet,
         help="print which address and port is behind a public one",
         description="Print which inside address and port is behind a public address and port of "
         "this machine's NAT, with a line for each flow.",

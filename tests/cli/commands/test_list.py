@@ -307,6 +307,9 @@ def test_wrong_arguments_are_errors(
         (["--arrow", "x", "--columns", "mark"], "--columns: not allowed with --arrow"),
         (["--parquet", "x", "--sort", "mark"], "--sort: not allowed with --arrow"),
         (["--parquet", "x", "--limit", "1"], "--limit: not allowed with --arrow"),
+        (["--json", "--no-header"], "--no-header: not allowed with --json"),
+        (["--json", "-n", "--columns", "mark"], "--numeric: not allowed with --json"),
+        (["--arrow", "x", "-n"], "--numeric: not allowed with --arrow"),
     ],
 )
 def test_arguments_that_exclude_each_other(lab: Lab, arguments: list[str], message: str) -> None:
