@@ -20,7 +20,9 @@ _SIZE: Final = re.compile(r"(\d+)([KMG]?)", re.ASCII)
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
-def parse_match(command: argparse.ArgumentParser, arguments: Sequence[str]) -> Match | None:
+def parse_match(
+    command: argparse.ArgumentParser, arguments: Sequence[str], name: str = "MATCH"
+) -> Match | None:
     """Return the match that the arguments express, or ``None`` for no arguments.
 
     An empty argument is an error: it is often the result of ``"$UNSET"`` in a shell, and must not
@@ -28,14 +30,15 @@ def parse_match(command: argparse.ArgumentParser, arguments: Sequence[str]) -> M
 
     :param command: the parser that reports an error and exits.
     :param arguments: the arguments, which are one text together.
+    :param name: what errors call the argument.
     """
     if not arguments:
         return None
     if any(not argument.strip() for argument in arguments):
         command.error(
-            "argument MATCH: the match is empty; omit it or pass `all` to select all flows"
+            f"argument {name}: the match is empty; omit it or pass `all` to select all flows"
             if len(arguments) == 1
-            else "argument MATCH: one of the arguments is empty"
+            else f"argument {name}: one of the arguments is empty"
         )
     # The modules of filters take long to import.
     from ..filters.match import Match
@@ -43,7 +46,7 @@ def parse_match(command: argparse.ArgumentParser, arguments: Sequence[str]) -> M
     try:
         return Match.parse(" ".join(arguments))
     except MatchError as error:
-        command.error(f"argument MATCH: {error}")
+        command.error(f"argument {name}: {error}")
 
 
 def invalid_choice(value: str, choices: Iterable[str]) -> str:
@@ -75,10 +78,20 @@ def parse_netns(value: str) -> NetNS:
 
 def parse_tuple_text(value: str) -> Tuple:
     """Return the tuple of a text; see :mod:`.tuple_arguments`."""
+    from .tuple_arguments import read_tuple_alone
+
+    try:
+        return read_tuple_alone(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parse_entry_text(value: str) -> Tuple:
+    """Return the tuple of a text that names an entry: a tuple, or a line that ``list`` prints."""
     from .tuple_arguments import read_tuple
 
     try:
-        return read_tuple(value)
+        return read_tuple(value, listed=True)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -111,14 +124,14 @@ def parse_columns(value: str) -> tuple[FlowColumn, ...]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def parse_sort_column(value: str) -> tuple[FlowColumn, bool]:
-    """Return the column of flows to sort by, and whether the largest values come first."""
-    from .flow_columns import column_named
+def parse_sort_columns(value: str) -> tuple[tuple[FlowColumn, bool], ...]:
+    """Return the columns of flows to sort by, which are separated by commas.
 
-    try:
-        return column_named(value.removeprefix("-")), value.startswith("-")
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    :returns: each with whether the largest values come first.
+    """
+    signs = [name.strip().startswith("-") for name in value.split(",")]
+    names = [name.strip().removeprefix("-") for name in value.split(",")]
+    return tuple(zip(parse_columns(",".join(names)), signs, strict=True))
 
 
 def parse_zone(value: str) -> int:

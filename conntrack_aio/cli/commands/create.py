@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..arguments import parse_tuple_text
+from ..arguments import parse_entry_text, parse_tuple_text
 from ..flow_options import add_state_options, helper_of, protoinfo_of
 from ..parsing import Commands, Parser
 from ..running import run_requests
@@ -34,7 +34,6 @@ def add(commands: Commands) -> None:
         _run,
         commands.netns,
         commands.json,
-        commands.quiet,
         help="create an entry",
         description="Create an entry, and print it as the kernel then has it. A TCP entry without "
         "a state becomes ESTABLISHED. Fail if an entry has the tuple already.",
@@ -79,9 +78,10 @@ def add(commands: Commands) -> None:
     )
     option(
         "--master",
-        type=parse_tuple_text,
+        type=parse_entry_text,
         metavar="TUPLE",
-        help="the tuple of the entry whose helper expected this one",
+        help="the tuple of the entry whose helper expected this one, or its line as `list` prints "
+        "it",
     )
     option("--helper", metavar="NAME", help="assign this helper, such as ftp")
     add_state_options(option)
