@@ -20,7 +20,11 @@ _SIZE: Final = re.compile(r"(\d+)([KMG]?)", re.ASCII)
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
-def parse_match(command: argparse.ArgumentParser, arguments: Sequence[str]) -> Match | None:
+def parse_match(
+    command: argparse.ArgumentParser,
+    arguments: Sequence[str],
+    if_empty: str,
+) -> Match | None:
     """Return the match that the arguments express, or ``None`` for no arguments.
 
     An empty argument is an error: it is often the result of ``"$UNSET"`` in a shell, and must not
@@ -28,15 +32,14 @@ def parse_match(command: argparse.ArgumentParser, arguments: Sequence[str]) -> M
 
     :param command: the parser that reports an error and exits.
     :param arguments: the arguments, which are one text together.
+    :param if_empty: what the error for an empty match says to do.
     """
     if not arguments:
         return None
-    if any(not argument.strip() for argument in arguments):
-        command.error(
-            "argument MATCH: the match is empty; omit it or pass `all` to select all flows"
-            if len(arguments) == 1
-            else "argument MATCH: one of the arguments is empty"
-        )
+    if not any(argument.strip() for argument in arguments):
+        command.error(f"argument MATCH: the match is empty; {if_empty}")
+    if not all(argument.strip() for argument in arguments):
+        command.error("argument MATCH: one of the arguments is empty")
     # The modules of filters take long to import.
     from ..filters.match import Match
 

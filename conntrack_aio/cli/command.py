@@ -110,5 +110,5 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     ).parse_args(arguments)
     command: Parser = options.parser
     if command.parses_match:
-        options.match = parse_match(command, options.match)
+        options.match = parse_match(command, options.match, command.if_match_empty)
     return options

@@ -62,6 +62,8 @@ class Parser(argparse.ArgumentParser):
         self.register("action", None, _Once)
         self.parses_match = False
         """Whether the option ``match`` is the text of a match."""
+        self.if_match_empty = "omit it or pass `all` to select all flows"
+        """What the error for an empty match says to do."""
         self.explains_match = False
         """Whether the help ends with the fields of matches."""
         self.subcommands: dict[str, Parser] = {}
@@ -272,6 +274,8 @@ class Commands:
         parents = (self.netns, self.json, self.quiet, self.changes)
         command = self.add(name, run, *parents, help=help, description=description)
         _add_match(command, "")
+        # An empty match is seldom meant: no advice leads to a change of every flow.
+        command.if_match_empty = f"`{name}` requires one, so nothing was changed"
         command.add_argument(
             "--tuple",
             type=parse_tuple_text,

@@ -155,6 +155,13 @@ def test_wrong_arguments_are_errors_before_anything_is_changed(line: str, messag
     assert err.splitlines()[-1].endswith(message)
 
 
+def test_an_empty_match_changes_nothing_and_no_advice_leads_to_every_flow() -> None:
+    status, out, err = run_here("update", "", "--mark", "4")
+    assert (status, out) == (2, "")
+    assert err.endswith("the match is empty; `update` requires one, so nothing was changed\n")
+    assert "all" not in err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(("answer", "status", "marks"), [("y\n", 0, {6}), ("n\n", 1, {5})])
 def test_at_a_terminal_it_asks_before_it_changes_many(
     lab: Lab, answer: str, status: int, marks: set[int]
