@@ -281,7 +281,7 @@ class Commands:
             type=parse_tuple_text,
             metavar="TUPLE",
             help="instead of a match: the one entry with this tuple, in either direction, such as "
-            "'tcp 10.0.0.1:1000 10.1.0.1:80'; it is an error if there is none",
+            "'tcp 10.0.0.1:1000 10.1.0.1:80'; fail if there is none",
         )
         return command
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 import attrs
+from example_entries import create_entries
 from support import expectations, flows
 from support.lab import Lab
 
@@ -62,10 +63,6 @@ async def create_flows(lab: Lab, conn: Connection) -> None:
     for number in range(3):
         await conn.create(Flow.udp("10.0.0.70", 1000 + number, "10.1.0.1", 53, timeout=60))
     await conn.create(flows.tcp(mark=0x13))
-
-
-async def create_marked_flow(lab: Lab, conn: Connection) -> None:
-    await conn.create(Flow.udp("10.0.0.70", 1000, "10.1.0.1", 53, timeout=60, mark=0x13))
 
 
 async def create_flow(lab: Lab, conn: Connection) -> None:
@@ -190,8 +187,8 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/guides/nat.md: Translate a packet": Scene(before=create_translated_flow),
     "docs/guides/nat.md: All translated flows": Scene(before=create_translated_flow),
     "docs/guides/nat.md: Connections that helpers expect": Scene(before=create_expectation),
-    "docs/guides/conntrack8.md: Filters": Scene(before=create_marked_flow),
-    "docs/guides/conntrack8.md: Change and delete": Scene(before=create_marked_flow),
+    "docs/guides/conntrack8.md: For those who know conntrack(8)": Scene(before=create_entries),
+    "docs/guides/command.md: Look (console 1)": Scene(before=create_entries),
     "docs/guides/columns.md: From a shell (console 1)": Scene(before=create_flows),
     "docs/guides/columns.md: Query a table with DuckDB": Scene(before=create_flows),
     "docs/guides/columns.md: Polars, pandas and Parquet": Scene(before=create_flows),
@@ -251,6 +248,15 @@ EXCEPTIONS: Final[dict[tuple[str, str], str]] = {
     ("docs/tutorial.md", ". .venv/bin/activate"): (
         "needs the environment that the tests do not create"
     ),
+    (
+        "docs/guides/command.md",
+        "conntrack-aio list --json proto tcp | jq -r 'select(.timeout < 60) | .orig.src'",
+    ): "needs jq",
+    (
+        "docs/guides/command.md",
+        "conntrack-aio events --json --type destroy | "
+        "jq -c '{src: .flow.orig.src, bytes: .flow.counters_orig.bytes}'",
+    ): "needs jq, and runs until it is interrupted",
     ("docs/install.md", "pip install ."): "needs a package index",
     ("docs/install.md", "pip install trio uvloop"): "needs a package index",
     (

@@ -7,9 +7,11 @@ is left out by :mod:`support.conntrack8_commands`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 from support.conntrack8_commands import Generator
 from support.conntrack8_comparison import difference, lines_difference, lines_of
@@ -29,7 +31,8 @@ pytestmark = [
 COUNT = 4000 if THOROUGH else 120
 """How many command lines of each kind are compared."""
 
-SEED = 1
+SEED = int(os.environ.get("CONNTRACK_AIO_TEST_SEED", "1"))
+"""Another seed generates other command lines."""
 
 REFILL = 10
 """After this number of changes the tables are filled again."""
@@ -56,8 +59,8 @@ ENTRIES = """\
 -p udp -s 10.0.0.1 -d 10.0.0.3 --sport 1 --dport 2 -w 5
 -p udp -s 10.0.0.1 -d 10.0.0.3 --sport 1 --dport 2 -w 7
 -p udp -s 10.0.0.1 -d 10.0.0.3 --sport 1 --dport 2
--p udp -s 10.0.0.1 -d 10.0.0.3 --sport 1 --dport 3 --orig-zone 5
--p udp -s 10.0.0.1 -d 10.0.0.3 --sport 2 --dport 3 --reply-zone 6 -m 16
+-p udp -s 10.0.0.1 -d 10.0.0.3 --sport 1 --dport 90 --orig-zone 5
+-p udp -s 10.0.0.1 -d 10.0.0.3 --sport 2 --dport 91 --reply-zone 6 -m 16
 -p sctp -s 10.0.0.1 -d 10.0.0.2 --sport 1 --dport 2 --state ESTABLISHED --orig-vtag 1 \
 --reply-vtag 2 -u ASSURED
 -p udplite -s 10.0.0.1 -d 10.0.0.2 --sport 1 --dport 2
@@ -129,16 +132,15 @@ async def add_expectations(netns: NetNS) -> None:
             await conn.expectations.create(Expectation.of(master.orig, expected))
 
 
-@pytest.mark.anyio
-async def test_commands_that_read(new_table: Callable[[], Table]) -> None:
+def test_commands_that_read(new_table: Callable[[], Table]) -> None:
     table = new_table()
-    await add_expectations(table.netns)
+    anyio.run(add_expectations, table.netns)
     generate = Generator(SEED).reading
     for _ in range(COUNT):
         arguments = generate()
         theirs = table.worker.program(*arguments)
         ours = table.worker.ours(*arguments)
-        assert difference(theirs, ours, same_entries=True) is None, arguments
+        assert difference(theirs, ours, same_entries=True) is None, f"{arguments}"
 
 
 def test_commands_that_change_the_table(new_table: Callable[[], Table]) -> None:
@@ -151,12 +153,12 @@ def test_commands_that_change_the_table(new_table: Callable[[], Table]) -> None:
         arguments = generate()
         expected = theirs.worker.program(*arguments)
         result = ours.worker.ours(*arguments)
-        assert difference(expected, result, same_entries=False) is None, arguments
+        assert difference(expected, result, same_entries=False) is None, f"{arguments}"
         tables = [lines_of(each.entries(), same_entries=False) for each in (theirs, ours)]
         found = lines_difference(*tables)
         if found is not None:
             # Only what cannot be compared may have changed the tables differently.
-            assert "No such file" in result.errors or expected.status < 0, (arguments, found)
+            assert "No such file" in result.errors or expected.status < 0, f"{arguments}: {found}"
             theirs.fill()
             ours.fill()
 
@@ -168,7 +170,7 @@ def test_commands_with_mistakes(new_table: Callable[[], Table]) -> None:
         arguments = generate()
         expected = theirs.worker.program(*arguments)
         result = ours.worker.ours(*arguments)
-        assert difference(expected, result, same_entries=False) is None, arguments
+        assert difference(expected, result, same_entries=False) is None, f"{arguments}"
         if expected.status == 0:  # it was no mistake, or a new entry
             theirs.fill()
             ours.fill()
@@ -196,7 +198,9 @@ FILES = [
     "-D -p tcp\n-D " + "-m 1 " * 128 + "\n",
     "-D -p tcp\n-D -p \udcff\udcfe\n",
     "-D -p tcp\n-D -p sctp\0 -X\n-D -p gre",
-    "-F\r\n",
+    "-D -p tcp -m 1\r\r",
+    '"#"\n-D -p tcp\nword\n-D -X\n',
+    "-D -p tcp\n-F expect\n-D 1/1\n",
     "-F\n-F conntrack\n",
     "",
 ]
@@ -212,13 +216,35 @@ def test_files_of_commands(new_table: Callable[[], Table], tmp_path: Path) -> No
         ours.fill()
         expected = theirs.worker.program(*arguments, input=text)
         result = ours.worker.ours(*arguments, input=text)
-        assert difference(expected, result, same_entries=False) is None, text
+        assert difference(expected, result, same_entries=False) is None, repr(text)
         tables = [lines_of(each.entries(), same_entries=False) for each in (theirs, ours)]
-        assert lines_difference(*tables) is None, text
+        assert lines_difference(*tables) is None, repr(text)
+
+
+def test_random_files_of_commands(new_table: Callable[[], Table], tmp_path: Path) -> None:
+    theirs, ours = new_table(), new_table()
+    generator = Generator(SEED)
+    path = tmp_path / "commands"
+    for index in range(COUNT // 4):
+        text = generator.file()
+        path.write_bytes(text.encode(errors="surrogateescape"))
+        arguments = ("-R", "-") if index % 2 else ("--load-file", str(path))
+        expected = theirs.worker.program(*arguments, input=text)
+        result = ours.worker.ours(*arguments, input=text)
+        updates = "-U" in text or "--up" in text
+        found = difference(expected, result, same_entries=False, updates=updates)
+        assert found is None, f"{text!r}: {found}"
+        tables = [lines_of(each.entries(), same_entries=False) for each in (theirs, ours)]
+        found = lines_difference(*tables)
+        if found is not None:
+            assert "No such file" in result.errors or expected.status < 0, f"{text!r}: {found}"
+        if found is not None or index % REFILL == 0:
+            theirs.fill()
+            ours.fill()
 
 
 def test_files_that_cannot_be_read(new_table: Callable[[], Table]) -> None:
     worker = new_table().worker
     for path in ("/nonexistent", "/tmp", "", "\udcff"):
         theirs, ours = worker.program("-R", path), worker.ours("-R", path)
-        assert difference(theirs, ours, same_entries=True) is None, path
+        assert difference(theirs, ours, same_entries=True) is None, repr(path)

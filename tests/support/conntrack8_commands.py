@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from random import Random
 from typing import TypeVar
 
+from conntrack_aio.cli.conntrack8.getopt import Argument
+from conntrack_aio.cli.conntrack8.options import IGNORED_CODE, LONG_OPTIONS, SHORT_OPTIONS
+from conntrack_aio.cli.conntrack8.protocols import PROTOCOLS
+
 T = TypeVar("T")
 
 PORTED = ("tcp", "udp", "udplite", "sctp", "dccp")
@@ -22,36 +26,29 @@ _STATES = {
 
 _IPV4 = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "192.0.2.1")
 _IPV6 = ("fd00::1", "fd00::2", "2001:db8::1")
+_OF_ALL_LINES = ("-m", "--ma", "-o", "--ou")
+"""How options begin whose values in a file the program takes from the last line."""
 _BAD_ADDRESSES = ("300.1.1.1", "", "x", "10.0.0.1x", "fd00::g", "::1%lo", "\udcff")
 _ODD_NUMBERS = ("", "x", "-1", "0x10", "010", "5x", " 5", "99999999999999999999", "65536", "+2")
 _STATUS = ("ASSURED", "SEEN_REPLY", "assured", "SEEN", "A", "FIXED_TIMEOUT", "EXPECTED")
-_LONG_NAMES = {
-    "-s": ("--src", "--orig-src"),
-    "-d": ("--dst", "--orig-dst"),
-    "-r": ("--reply-src",),
-    "-q": ("--reply-dst",),
-    "-p": ("--proto", "--protonum"),
-    "-t": ("--timeout", "--ti"),
-    "-m": ("--mark",),
-    "-u": ("--status", "--statu"),
-    "-f": ("--family", "--fam"),
-    "-w": ("--zone", "--zo"),
-    "-o": ("--output",),
-    "-l": ("--label",),
-    "-z": ("--zero",),
-    "-c": ("--secmark",),
-    "-e": ("--event-mask",),
-    "-b": ("--buffer-size",),
-    "-L": ("--dump",),
-    "-G": ("--get",),
-    "-D": ("--delete", "--del"),
-    "-I": ("--create", "--crea"),
-    "-A": ("--add",),
-    "-U": ("--update", "--upd"),
-    "-C": ("--counter", "--count"),
-    "-F": ("--flush",),
-    "-S": ("--stats",),
+_ARGUMENTS = {
+    **{f"-{letter}": argument for letter, argument in SHORT_OPTIONS.items()},
+    **{f"--{option.name}": option.argument for option in LONG_OPTIONS},
+    **{
+        f"--{name}": Argument.REQUIRED
+        for protocol in PROTOCOLS
+        for option in protocol.options
+        for name in option.long_names
+    },
 }
+"""Whether each option has an argument."""
+
+_LONG_NAMES = {
+    f"-{option.code}": [f"--{each.name}" for each in LONG_OPTIONS if each.code == option.code]
+    for option in LONG_OPTIONS
+    if option.code.isalpha() and option.code != IGNORED_CODE
+}
+"""The long names of options with a letter."""
 
 
 class Generator:
@@ -100,12 +97,62 @@ class Generator:
             return self._written("-U", [], self._update())
         return self._written("-F", self._pick(([], ["conntrack"], ["expect"], ["x"])), [])
 
+    def events(self) -> list[str]:
+        """Return a command line that shows events of flows."""
+        addresses = _IPV4 if self._chance(0.75) else _IPV6
+        options = self._filters(addresses) if self._chance(0.6) else []
+        options = [self._some(*options), self._some(self._output(), chance=0.5)]
+        types = ("NEW", "UPDATES", "DESTROY", "ALL", "n", "U", "DES", "new,destroy")
+        options.append(self._some(["-e", self._pick(types)], ["-b", "1000000"], chance=0.2))
+        if self._chance(0.1):
+            options.append(self._nat(_IPV4 if addresses is _IPV4 else (), any_nat=True))
+        options += self._protocol_filter() if self._chance(0.4) else []
+        return self._written("-E", [], [*options, self._labels(("-l",))])
+
     def invalid(self) -> list[str]:
         """Return a command line with a mistake, most likely."""
         arguments = self.reading() if self._chance(0.6) else self._safe_change()
         for _ in range(self._random.choice((1, 1, 2))):
             self._spoil(arguments)
         return arguments
+
+    def file(self) -> str:
+        """Return the lines of a file for ``-R``, with comments, quotes and at times a mistake."""
+        lines: list[str] = []
+        count = self._random.choice((1, 2, 3, 5, 8))
+        for index in range(count):
+            kind = self._random.random()
+            if kind < 0.1:
+                lines.append(self._pick(("# -F", "#", "", "   ", "\t# x", "-F # x")))
+                continue
+            arguments = self.changing()
+            if kind > 0.95:
+                self._spoil(arguments)
+            # Labels are left out: the program crashes at the second line with a label. Marks and
+            # output options are left out but for the last line: the program applies its to all.
+            left_out = ("-l", "--l") if index == count - 1 else ("-l", "--l", *_OF_ALL_LINES)
+            if not any(word.startswith(left_out) for word in arguments):
+                blank = self._pick((" ", " ", "  ", "\t"))
+                lines.append(blank.join(map(self._quoted, arguments)))
+        text = "".join(f"{line}\n" for line in lines)
+        if self._chance(0.1) and text:
+            # Behind an option, the character would be a value joined to it. So would be the rest
+            # of the line behind a quote before an option.
+            places = [place for place in range(len(text)) if text[:place][-1:].isspace()]
+            place = self._pick(places or [0])
+            odd = self._pick(
+                ("\\", "\0", " ", "\udcff", "#", '"')[: 5 if text[place] == "-" else 6]
+            )
+            text = f"{text[:place]}{odd}{text[place:]}"
+        return text.removesuffix("\n") if self._chance(0.2) else text
+
+    def _quoted(self, word: str) -> str:
+        if word and not set(word) & set(' \t\n"\\') and self._chance(0.9):
+            return word
+        text = word.replace("\\", "\\\\").replace('"', '\\"')
+        # A quote ends an argument, but text that precedes it belongs to it.
+        cut = 0 if set(word) & set(' \t\n"\\') or self._chance(0.8) else len(word) // 2
+        return f'{text[:cut]}"{text[cut:]}"'
 
     def _safe_change(self) -> list[str]:
         return self._written(self._pick(("-I", "-A")), [], self._entry("create"))
@@ -153,6 +200,8 @@ class Generator:
         ["-o", "xml,save"],
         ["-u", "foo"],
         ["-u", "ASSURED,,"],
+        ["-u", "d,x"],
+        ["-o", "s,xml"],
         ["-l", "nosuch"],
         ["-p", "300"],
         ["-p", "foo"],
@@ -206,8 +255,8 @@ class Generator:
 
     def _filters(self, addresses: Sequence[str]) -> list[list[str]]:
         return [
-            ["-s", self._network(addresses)],
-            ["-d", self._network(addresses)],
+            ["-s", self._network(addresses), *self._mask("src", addresses)],
+            ["-d", self._network(addresses), *self._mask("dst", addresses)],
             ["-r", self._pick(addresses)],
             ["-q", self._pick(addresses)],
             ["-f", "ipv6" if ":" in addresses[0] else "ipv4"],
@@ -219,7 +268,16 @@ class Generator:
 
     def _network(self, addresses: Sequence[str]) -> str:
         address = self._pick(addresses)
-        return address + self._pick(("/8", "/24", "/31", "/0")) if self._chance(0.2) else address
+        return (
+            address + self._pick(("/8", "/24", "/31", "/32", "/0", "/7"))
+            if self._chance(0.2)
+            else address
+        )
+
+    def _mask(self, end: str, addresses: Sequence[str]) -> list[str]:
+        ipv4 = ("255.0.0.0", "255.255.255.254", "0.0.0.3", "0.0.0.0")
+        masks = ("ffff::", "::1", "::") if ":" in addresses[0] else ipv4
+        return self._some([f"--mask-{end}", self._pick(masks)], chance=0.1)
 
     def _protocol_filter(self, without: str = "") -> list[list[str]]:
         # The keys of GRE are left out: the program ignores them.
@@ -255,14 +313,18 @@ class Generator:
             self._some(
                 ["-u", self._pick((*_STATUS, "ASSURED,SEEN_REPLY", "UNSET", "OFFLOAD"))],
                 ["-m", self._mark()],
-                ["-w", self._pick(("5", "7"))],
-                ["--orig-zone", "6"],
+                ["-w", self._pick(("0", "5", "7"))],
                 ["--label-add", self._pick(("web", "db", "web,last"))],
                 chance=0.2,
             )
         )
+        if self._chance(0.1):
+            # The kernel lets a reply tuple be the original tuple of another entry if one of them
+            # has the zone of a direction. The program may then delete the other entry.
+            options[0] = ["-s", "fd00::99" if addresses is _IPV6 else "10.0.0.99"]
+            options.append([self._pick(("--orig-zone", "--reply-zone")), self._pick("066")])
         # A translated ICMP flow is left out: to the program its destination is translated, too.
-        if self._chance(0.15) and not protocol.startswith("icmp"):
+        elif self._chance(0.15) and not protocol.startswith("icmp"):
             options.append(self._nat(addresses))
         return options
 
@@ -308,7 +370,7 @@ class Generator:
         )
         options.append(changes)
         if "--label-add" not in changes:
-            # The label 127 is left out, which the program does not clear alone.
+            # The label 127 is left out: the program clears all labels.
             options.append(self._labels(("--label-del",), 0.1))
         return options
 
@@ -328,9 +390,14 @@ class Generator:
     # -- values -------------------------------------------------------------------------------
 
     def _output(self, words: Sequence[str] = ()) -> list[str]:
-        # Saved options are compared elsewhere: the program loses some of them.
-        words = words or ("extended", "id", "ktimestamp", "labels", "xml", "ext", "I", "userspace")
-        return ["-o", ",".join(self._random.sample(words, self._random.choice((1, 1, 2))))]
+        if not words and self._chance(0.1):
+            return ["-o", self._pick(("save", "SAVE", "sa"))]
+        words = words or (
+            *("extended", "id", "ktimestamp", "labels", "xml", "ext", "I", "userspace"),
+            *("timestamp", "XML", "Labels", "k", "src_nat"),
+        )
+        count = min(self._random.choice((1, 1, 2, 3, 4)), len(words))
+        return ["-o", ",".join(self._random.sample(words, count))]
 
     def _status(self) -> str:
         words = (*_STATUS, "UNREPLIED", "!ASSURED", "!SEEN_REPLY")
@@ -362,20 +429,48 @@ class Generator:
     def _written(
         self, command: str, table: Sequence[str], options: Sequence[list[str]]
     ) -> list[str]:
-        """Return a command line with long names, joined arguments and other orders at times.
+        """Return a command line with long names, joined arguments, words and other orders at times.
 
         The options of a protocol stay behind ``-p``.
         """
-        words = [word for option in options for word in option]
-        arguments = [self._named(word) for word in words]
-        for index in range(len(arguments) - 1, 0, -1):
-            joinable = arguments[index - 1] in ("--src", "--dst", "--mark", "--proto", "--zone")
-            if joinable and self._chance(0.3):
-                arguments[index - 1 : index + 1] = [f"{arguments[index - 1]}={arguments[index]}"]
         action = [self._named(command), *table]
-        at_end = bool(table) or not arguments or self._chance(0.8)
-        return [*action, *arguments] if at_end else [*arguments, *action]
+        items = self._items([word for option in options for word in option])
+        at_end = bool(table) or not items or self._chance(0.8)
+        items = [action, *items] if at_end else [*items, action]
+        if self._chance(0.05):
+            # A word behind these options would be their argument.
+            places = [
+                place
+                for place in range(len(items) + 1)
+                if not place or _ARGUMENTS.get(items[place - 1][-1]) is not Argument.OPTIONAL
+            ]
+            places = [place for place in places if not place or items[place - 1] is not action]
+            items.insert(self._pick(places or [0]), [self._pick(("word", "-", "expect", ""))])
+        return [word for item in items for word in item]
 
-    def _named(self, word: str) -> str:
-        names = _LONG_NAMES.get(word)
-        return self._pick(names) if names and self._chance(0.2) else word
+    def _items(self, words: Sequence[str]) -> list[list[str]]:
+        """Return options, each with its argument, with other names and joined at times."""
+        items: list[list[str]] = []
+        for word in words:
+            if items and not word.startswith("-") and items[-1][0] in _ARGUMENTS:
+                items[-1].append(word)
+            else:
+                items.append([word])
+        return [self._joined(item) for item in items]
+
+    def _joined(self, item: list[str]) -> list[str]:
+        option, *argument = item
+        name = self._named(option)
+        if not argument or _ARGUMENTS.get(option) is not Argument.REQUIRED or self._chance(0.8):
+            return [name, *argument]
+        return [f"{name}={argument[0]}" if name.startswith("--") else f"{name}{argument[0]}"]
+
+    def _named(self, option: str) -> str:
+        """Return an option as it is, or a long name of it, which may be shortened."""
+        if self._chance(0.8):
+            return option
+        name = self._pick(_LONG_NAMES.get(option, [option]))
+        if name.startswith("--") and self._chance(0.4):
+            # An abbreviation of several options is a mistake, in which a table is not changed.
+            return name[: self._random.randrange(4, max(len(name), 5))]
+        return name

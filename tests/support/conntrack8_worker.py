@@ -40,13 +40,18 @@ class Result(NamedTuple):
     errors: str
 
 
+def in_environment(*command: str) -> list[str]:
+    """Return a command line that runs a command with :data:`LABELS` as the names of labels."""
+    path = os.pathsep.join(str(directory) for directory in Path(__file__).parents[1:3])
+    environment = [f"LABELS={_LABEL_LINES}", "TZ=UTC0", f"PYTHONPATH={path}"]
+    return ["env", *environment, "unshare", "-m", "sh", "-ec", _SCRIPT, "sh", *command]
+
+
 class Worker:
     """A process that runs command lines in a network namespace."""
 
     def __init__(self, lab: Lab) -> None:
-        path = os.pathsep.join(str(directory) for directory in Path(__file__).parents[1:3])
-        command = ["env", f"LABELS={_LABEL_LINES}", "TZ=UTC0", f"PYTHONPATH={path}"]
-        command += ["unshare", "-m", "sh", "-ec", _SCRIPT, "sh", sys.executable, "-m", __name__]
+        command = in_environment(sys.executable, "-m", __name__)
         self._process = lab.run(_start, command)
 
     def program(self, *arguments: str, input: str = "") -> Result:

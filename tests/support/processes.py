@@ -52,6 +52,10 @@ class Process:
         assert self._process.stderr is not None
         return self._process.stderr
 
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
     def line(self) -> str:
         """Return the next line of standard output.
 

@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
         commands.quiet,
         help="create an entry",
         description="Create an entry, and print it as the kernel then has it. A TCP entry without "
-        "a state becomes ESTABLISHED. It is an error if an entry has the tuple already.",
+        "a state becomes ESTABLISHED. Fail if an entry has the tuple already.",
         epilog=TUPLE_HELP,
     )
     add_tuple_argument(command)
@@ -48,7 +48,7 @@ def add(commands: Commands) -> None:
         type=parse_seconds,
         required=True,
         metavar="SECONDS",
-        help="expire so many seconds from now, such as 600, 10m or 2h",
+        help="expire after this time in seconds, such as 600, or as 10m or 2h",
     )
     option(
         "--reply",
@@ -62,20 +62,20 @@ def add(commands: Commands) -> None:
         "--zone",
         type=parse_zone,
         metavar="ZONE",
-        help="the zone of both directions; zone= in a tuple is that of its direction alone",
+        help="set the zone of both directions; zone= in a TUPLE is that of its direction alone",
     )
-    option("--mark", type=parse_mark, metavar="MARK", help="the mark")
+    option("--mark", type=parse_mark, metavar="MARK", help="set the mark")
     option(
         "--labels",
         type=parse_labels,
         metavar="LABEL[,LABEL]",
-        help="the labels, by number or by name",
+        help="set these labels, by number or by name",
     )
     option(
         "--status",
         type=parse_status,
         metavar="BIT[,BIT]",
-        help="the status bits: SEEN_REPLY, ASSURED, FIXED_TIMEOUT, HELPER",
+        help="set status bits: SEEN_REPLY, ASSURED, FIXED_TIMEOUT, HELPER",
     )
     option(
         "--master",
@@ -83,7 +83,7 @@ def add(commands: Commands) -> None:
         metavar="TUPLE",
         help="the tuple of the entry whose helper expected this one",
     )
-    option("--helper", metavar="NAME", help="the helper, such as ftp")
+    option("--helper", metavar="NAME", help="assign this helper, such as ftp")
     add_state_options(option)
 
 

@@ -119,7 +119,13 @@ def _add_changing(group: Commands) -> None:
         "Fail if there is none with exactly this tuple.",
     )
     _add_tuple(update)
-    update.add_argument("--timeout", type=parse_seconds, required=True, metavar="SECONDS")
+    update.add_argument(
+        "--timeout",
+        type=parse_seconds,
+        required=True,
+        metavar="SECONDS",
+        help="expire after this time in seconds, such as 600, or as 10m or 2h",
+    )
     delete = group.add(
         "delete",
         connected(_delete, _check_deletion),
@@ -185,7 +191,8 @@ def _add_creation(command: Parser) -> None:
         "--timeout",
         type=parse_seconds,
         metavar="SECONDS",
-        help="expire so many seconds from now (default: the timeout of the helper)",
+        help="expire after this time in seconds, such as 600, or as 10m or 2h (default: the "
+        "timeout of the helper)",
     )
     option(
         "--flags",
@@ -207,8 +214,8 @@ def _add_creation(command: Parser) -> None:
     )
     option(
         "--nat-direction",
-        choices=("original", "reply"),
-        help="the direction of the master in which the connection is opened (default: original)",
+        choices=("orig", "reply"),
+        help="the direction of the master in which the connection is opened (default: orig)",
     )
     option(
         "--function",
@@ -260,7 +267,7 @@ def _check_creation(options: argparse.Namespace) -> None:
         nat = ExpectNAT.of(
             announced.address,
             announced.port or 0,
-            direction=Direction[(options.nat_direction or "original").upper()],
+            direction=Direction.REPLY if options.nat_direction == "reply" else Direction.ORIGINAL,
             proto=options.master.proto,
         )
     elif options.nat_direction is not None:

@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--zone",
         type=parse_zone,
-        metavar="N",
+        metavar="ZONE",
         help="look in this zone (default: the zone in the TUPLE, or 0)",
     )
     command.add_argument(

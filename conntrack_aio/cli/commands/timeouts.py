@@ -76,7 +76,7 @@ def _add_changing(group: Commands) -> None:
             "create",
             _create,
             "Create a policy, and print it as the kernel then has it. Timeouts that are not given "
-            "get the current defaults. It is an error if there is a policy of this name.",
+            "get the current defaults. Fail if there is a policy of this name.",
         ),
         (
             "replace",

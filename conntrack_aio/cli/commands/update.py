@@ -45,7 +45,12 @@ def _add_fields(command: Parser) -> None:
         metavar="MARK[/MASK]",
         help="set the mark; with a mask, only its bits in the mask",
     )
-    add("--timeout", type=parse_seconds, metavar="SECONDS", help="expire so many seconds from now")
+    add(
+        "--timeout",
+        type=parse_seconds,
+        metavar="SECONDS",
+        help="expire after this time in seconds, such as 600, or as 10m or 2h",
+    )
     add(
         "--status",
         type=parse_status,

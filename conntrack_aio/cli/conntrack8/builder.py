@@ -8,14 +8,11 @@ from typing import Final
 from . import values
 from .commands import Command, GivenNAT, GivenStatus
 from .label_names import ALL_LABELS
-from .messages import CommandFailure, invalid, warn
+from .messages import CommandFailure, invalid
 from .output_options import OutputOptions
 from .protocols import BY_NUMBER, Protocol
 from .tuple_values import TupleValues, inverse_icmp_type
 from .values import IPAddress
-
-_NAT_WORDS: Final = {"SRC_NAT": "src-nat", "DST_NAT": "dst-nat"}
-"""The words of ``-u`` that are ignored, each with the option that takes its place."""
 
 _UNREPLIED: Final = "UNREPLIED"
 """A word of ``-u`` that cannot be shortened or negated."""
@@ -138,10 +135,8 @@ class CommandBuilder:
         from .state_words import SEEN_REPLY, STATUS_WORDS
 
         bits = cleared = 0
-        for word, negated in values.parse_words(text, (*STATUS_WORDS,), _UNREPLIED, negatable=True):
-            if word in _NAT_WORDS:
-                warn(f"WARNING: ignoring {word}, use --{_NAT_WORDS[word]} instead")
-            elif word == _UNREPLIED:
+        for word, negated in values.parse_words(text, STATUS_WORDS, _UNREPLIED, negatable=True):
+            if word == _UNREPLIED:
                 cleared |= SEEN_REPLY
             elif negated:
                 cleared |= STATUS_WORDS[word]
@@ -200,7 +195,7 @@ class CommandBuilder:
     def set_output(self, text: str) -> None:
         """Add output options."""
         output = self.command.output
-        for word, _ in values.parse_words(text, (*OUTPUT_WORDS,)):
+        for word, _ in values.parse_words(text, OUTPUT_WORDS):
             output |= OUTPUT_WORDS[word]
             if word == "LABELS":
                 self._read_label_names()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from ...model.labels import LabelNames
 from ..output import write_lines
 from .actions import Action
 from .commands import Command
+from .label_names import PATH, read_label_names
 from .output_options import OutputOptions
 from .rendering import Renderer
 
@@ -34,7 +36,7 @@ class EntryWriter:
             output &= ~OutputOptions.LABELS
         elif command.label_names is not None:
             output |= OutputOptions.LABELS
-        self._renderer = Renderer(output, LabelNames(command.label_names))
+        self._renderer = Renderer(output, LabelNames(_label_names(command)))
         self._root = root
         self.count = 0
 
@@ -68,3 +70,14 @@ class EntryWriter:
         header = self._renderer.header(self._root) if self._root and not self.count else ""
         self.count += count
         write_lines(header + lines, flush=flush)
+
+
+def _label_names(command: Command) -> dict[str, int] | None:
+    """Return the bits of labels by name, as far as the output needs them.
+
+    Saved labels have names, without an option about labels. If there is no file with names, they
+    are lost without a message, as conntrack(8) loses them.
+    """
+    if OutputOptions.SAVE in command.output and os.path.exists(PATH):
+        return read_label_names()
+    return command.label_names

@@ -21,7 +21,7 @@ from ..running import run_async
 from .actions import Action
 from .commands import Command
 from .entry_writer import EntryWriter
-from .matching import selector
+from .matching import kernel_match, selector
 from .messages import OK, CommandFailure, report, warn
 from .output_options import OutputOptions
 
@@ -30,6 +30,9 @@ _TYPES: Final = {
     "UPDATES": EventType.UPDATE,
     "DESTROY": EventType.DESTROY,
 }
+
+_NO_CONDITIONS: Final = frozenset({"output", "event-mask", "buffer-size"})
+"""The options that do not select events."""
 
 _LOSS: Final = (
     "WARNING: We have hit ENOBUFS! We are losing events.\n"
@@ -90,6 +93,9 @@ def _interrupted_by_signals() -> Generator[None]:
 async def _follow_flows(command: Command, writer: EntryWriter) -> None:
     types = [] if "ALL" in command.events else [_TYPES[word] for word in sorted(command.events)]
     matches = selector(command)
+    if "event-mask" in command.given and not command.events:
+        # All of its words were ignored. As in the program, no type remains.
+        types, matches = [EventType.NEW], lambda flow: False
 
     def write(events: list[FlowEvent]) -> None:
         writer.flow_events([event for event in events if matches(event.flow)])
@@ -98,6 +104,7 @@ async def _follow_flows(command: Command, writer: EntryWriter) -> None:
         connect() as conn,
         conn.events(
             *types,
+            match=kernel_match(command) if command.given - _NO_CONDITIONS else None,
             receive_buffer=command.buffer_size or None,
             receive_time=OutputOptions.TIMESTAMP in command.output,
         ) as stream,

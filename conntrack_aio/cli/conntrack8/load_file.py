@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from itertools import groupby
@@ -37,12 +38,15 @@ def read_commands(path: str) -> list[Command]:
     except (OSError, ValueError):
         raise invalid(f"Failed to open file {path} for reading") from None
     commands: list[Command] = []
-    for line in data.splitlines(keepends=True):
+    for line in re.findall(rb"[^\n]*\n|[^\n]+", data):
         # The program reads a line up to a null byte.
         text = line.partition(b"\0")[0].decode(errors="surrogateescape")
-        parameters = list(split_parameters(text))
-        if parameters and not text.lstrip().startswith("#"):
-            commands.append(_parse_line(parameters))
+        # Only a newline makes a line blank: a last line of spaces has no action, and is refused.
+        if not text.lstrip(" \t").startswith(("#", "\n")):
+            commands.append(parse([*split_parameters(text)]))
+    for command in commands:
+        if command.action not in _ALLOWED:
+            raise invalid(f"Cannot use command `{command.action.value}' with --load-file")
     return commands
 
 
@@ -54,13 +58,6 @@ def _read(path: str) -> bytes:
             return file.read()
     except IsADirectoryError:
         return b""  # the program finds no lines in a directory
-
-
-def _parse_line(parameters: list[str]) -> Command:
-    command = parse(parameters)
-    if command.action not in _ALLOWED:
-        raise invalid(f"Cannot use command `{command.action.value}' with --load-file")
-    return command
 
 
 def split_parameters(line: str) -> Iterator[str]:

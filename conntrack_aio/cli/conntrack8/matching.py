@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from ipaddress import IPv6Address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from socket import AF_INET
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +14,7 @@ from ...model.tuples import Tuple
 from .commands import Command, GivenNAT
 from .protocols import BY_NUMBER, ICMP, ICMPV6
 from .tuple_values import TupleValues
+from .values import IPAddress
 
 if TYPE_CHECKING:
     from ...filters.match import Match
@@ -181,16 +182,29 @@ def kernel_match(command: Command) -> Match:
     from ...filters.match import Match
 
     conditions: dict[str, object] = {"family": command.family or None, "proto": command.proto}
+    networks = {name: (address, mask) for name, address, mask in command.networks}
     for direction, values in (("orig", command.orig), ("reply", command.reply)):
-        networks = [name for name, _, _ in command.networks] if direction == "orig" else []
         for end in ("src", "dst"):
             address = getattr(values, end)
-            if end not in networks and not _is_mapped(address):
-                conditions[f"{direction}_{end}"] = address
+            if _is_mapped(address):
+                continue
+            if direction == "orig" and end in networks:
+                address = _network(*networks[end])
+            conditions[f"{direction}_{end}"] = address
         if command.proto not in (None, ICMP, ICMPV6):
             conditions[f"{direction}_sport"] = values.sport
             conditions[f"{direction}_dport"] = values.dport
     return Match(**conditions)  # type: ignore[arg-type]
+
+
+def _network(address: IPAddress, mask: IPAddress) -> IPv4Network | IPv6Network | None:
+    """Return the network of an address; ``None`` if the mask is not that of a network."""
+    network = IPv4Network if address.version == 4 else IPv6Network
+    host_bits = int(mask) ^ (1 << address.max_prefixlen) - 1
+    if host_bits & host_bits + 1:
+        return None
+    prefix = address.max_prefixlen - host_bits.bit_length()
+    return network((int(address) & int(mask), prefix))
 
 
 def _is_mapped(address: object) -> bool:

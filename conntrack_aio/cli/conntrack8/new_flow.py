@@ -24,6 +24,7 @@ def new_flow(command: Command) -> NewFlow:
     :raises EncodeError: when the tuples are incomplete, or do not fit each other.
     """
     proto = command.proto or 0
+    command = _with_one_zone(command)
     orig_values, reply_values = _both_directions(command)
     orig, reply = to_tuple(orig_values, proto), to_tuple(reply_values, proto)
     nat_src, nat_dst = _translation(command, orig)
@@ -42,6 +43,22 @@ def new_flow(command: Command) -> NewFlow:
         protoinfo=protoinfo_of(command),
     )
     return NewFlow(flow, nat_src=nat_src, nat_dst=nat_dst)
+
+
+def _with_one_zone(command: Command) -> Command:
+    """Return a command without zones that are 0.
+
+    :raises EncodeError: when another zone follows one that is not 0, as the kernel reads them.
+    """
+    orig, reply = command.orig, command.reply
+    zones = [zone for zone in (command.zone, orig.zone, reply.zone) if zone is not None]
+    if any(zones[:-1]):
+        raise EncodeError("must have one zone", ("zone",))
+    return command._replace(
+        zone=command.zone or None,
+        orig=orig._replace(zone=orig.zone or None),
+        reply=reply._replace(zone=reply.zone or None),
+    )
 
 
 def protoinfo_of(command: Command) -> ProtoInfo | None:

@@ -105,7 +105,7 @@ ACTION_CODES: Final = {
 }
 """The action, the long names and the argument of each option that selects an action.
 
-The argument is ignored; the table is the next word.
+The argument is the table, which may also be the next word.
 """
 
 IGNORED_CODE: Final = "a"

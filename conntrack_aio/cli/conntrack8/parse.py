@@ -62,7 +62,7 @@ def parse(arguments: Sequence[str]) -> Command:
             break
         code, argument = found
         if code in ACTION_CODES:
-            _set_action(builder, ACTION_CODES[code][0], reader.take_word())
+            _set_action(builder, ACTION_CODES[code][0], _optional_argument(reader, argument))
         elif code == IGNORED_CODE:
             warn("WARNING: ignoring -a, deprecated option.")
         elif code in BY_CODE:
@@ -76,6 +76,15 @@ def parse(arguments: Sequence[str]) -> Command:
 
 def _last_argument(reader: OptionReader) -> str:
     return reader.arguments[reader.index - 1]
+
+
+def _optional_argument(reader: OptionReader, joined: str | None) -> str | None:
+    """Return the argument of an option that may have one; ``None`` if it has none.
+
+    :param joined: the argument that is joined to the option, as in ``--src-nat=ADDRESS`` and
+        ``-Fexpect``. The program ignores it, and so acts on more entries than were meant.
+    """
+    return reader.take_word() if joined is None else joined
 
 
 def _set_action(builder: CommandBuilder, action: Action, word: str | None) -> None:
@@ -104,14 +113,13 @@ def _set_option(
 ) -> None:
     """Set the value of an option.
 
-    :param argument: the argument; of an optional one only if it is joined to the option. The
-        program ignores such an argument, as in ``--src-nat=ADDRESS``, and takes the next word.
+    :param argument: the argument; of an optional one only if it is joined to the option.
     """
     builder.set(given=builder.command.given | {name})
     if name in ("src-nat", "dst-nat", "any-nat"):
-        builder.set_nat(name, None if argument is not None else reader.take_word())
+        builder.set_nat(name, _optional_argument(reader, argument))
     elif name == "label-del":
-        builder.remove_labels(None if argument is not None else reader.take_word())
+        builder.remove_labels(_optional_argument(reader, argument))
     elif name == "protonum":
         builder.set_protocol(argument or "")
         if builder.protocol is not None:
@@ -165,9 +173,9 @@ def _check(builder: CommandBuilder, protocol_options: frozenset[str]) -> None:
         check_pairs(given, _ADDRESS_PAIRS)
     if builder.protocol is not None:
         check_protocol_options(action, builder.protocol, protocol_options)
+    if "zero" in given and command.table is Table.CONNTRACK and given & _FILTERS:
+        raise invalid("Can't use -z with filtering parameters")
     if action is not Action.EXPECT_CREATE:
         for end in ("src", "dst"):
             if f"mask-{end}" in given and end not in given:
                 raise invalid(f"Can't use --mask-{end} without --{end}")
-    if "zero" in given and command.table is Table.CONNTRACK and given & _FILTERS:
-        raise invalid("Can't use -z with filtering parameters")

@@ -14,10 +14,8 @@ SEEN_REPLY: Final = int(Status.SEEN_REPLY)
 
 STATUS_WORDS: Final = {
     "ASSURED": int(Status.ASSURED),
-    "SRC_NAT": 0,
     "SEEN_REPLY": int(Status.SEEN_REPLY),
     "UNSET": 0,
-    "DST_NAT": 0,
     "FIXED_TIMEOUT": int(Status.FIXED_TIMEOUT),
     "EXPECTED": int(Status.EXPECTED),
     "OFFLOAD": int(Status.OFFLOAD),

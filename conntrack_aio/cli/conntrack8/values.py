@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
-from .messages import invalid
+from .messages import invalid, warn
 from .protocols import PROTOCOLS
 
 IPAddress = IPv4Address | IPv6Address
@@ -158,10 +158,14 @@ def _split_port(text: str) -> tuple[str, str | None]:
 # Words
 
 
+_NAT_WORDS: Final = {"SRC_NAT": "src-nat", "DST_NAT": "dst-nat"}
+"""Words that are ignored in each list, with the option that takes the place of each."""
+
+
 def parse_words(
-    text: str, words: Sequence[str], whole: str = "", *, negatable: bool = False
-) -> list[tuple[str, bool]]:
-    """Parse words with commas between them. Each may be shortened, in upper or lower case.
+    text: str, words: Iterable[str], whole: str = "", *, negatable: bool = False
+) -> Iterator[tuple[str, bool]]:
+    """Yield words with commas between them. Each may be shortened, in upper or lower case.
 
     :param text: the argument.
     :param words: the words; a shortened one means the first that begins so.
@@ -170,21 +174,23 @@ def parse_words(
     :returns: each word, and whether it is negated.
     :raises CommandFailure: when a word is unknown.
     """
-    found: list[tuple[str, bool]] = []
+    all_words = (*_NAT_WORDS, *words)
     rest: str | None = text
     while rest is not None:
         negated = negatable and rest.startswith("!")
         rest = rest.removeprefix("!") if negated else rest
         part, comma, after = rest.partition(",")
         if whole and not negated and part.startswith(whole):
-            found.append((whole, False))
+            yield whole, False
         else:
-            matching = [word for word in words if word.startswith(_ascii_upper(part))]
+            matching = [word for word in all_words if word.startswith(_ascii_upper(part))]
             if not part or not matching:
                 raise invalid(f"Bad parameter `{rest}'")
-            found.append((matching[0], negated))
+            if matching[0] in _NAT_WORDS:
+                warn(f"WARNING: ignoring {matching[0]}, use --{_NAT_WORDS[matching[0]]} instead")
+            else:
+                yield matching[0], negated
         rest = after if comma else None
-    return found
 
 
 def _ascii_upper(text: str) -> str:
@@ -196,11 +202,11 @@ _FAMILIES: Final = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 
 
 def parse_family(text: str) -> int:
-    """Parse the name of an address family.
+    """Parse the name of an address family. As in the program, letters after it are ignored.
 
     :raises CommandFailure: when it is unknown.
     """
-    family = _FAMILIES.get(text)
+    family = _FAMILIES.get(text[:4])
     if family is None:
         raise invalid(f"`{text}' unsupported protocol")
     return family

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
+from socket import AF_INET, AF_INET6
 
 import pytest
 
@@ -98,15 +99,32 @@ def test_invalid_ports(port: str) -> None:
 
 def test_words() -> None:
     words = ("NEW", "NEWEST", "OLD")
-    assert values.parse_words("new,o", words) == [("NEW", False), ("OLD", False)]
-    assert values.parse_words("!o,ANY", words, "ANY", negatable=True) == [
+    assert [*values.parse_words("new,o", words)] == [("NEW", False), ("OLD", False)]
+    assert [*values.parse_words("!o,ANY", words, "ANY", negatable=True)] == [
         ("OLD", True),
         ("ANY", False),
     ]
     for text, shown in (("x,new", "x,new"), ("new,", ""), ("new,,old", ",old"), ("!new", "!new")):
         with pytest.raises(CommandFailure) as caught:
-            values.parse_words(text, words)
+            [*values.parse_words(text, words)]
         assert caught.value.text == f"Bad parameter `{shown}'"
+
+
+def test_words_of_nat_are_ignored_as_they_are_read(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CommandFailure, match="Bad parameter `x'"):
+        [*values.parse_words("d,src_nat,x", ("DESTROY",))]
+    assert capsys.readouterr().err == (
+        "WARNING: ignoring DST_NAT, use --dst-nat instead\n"
+        "WARNING: ignoring SRC_NAT, use --src-nat instead\n"
+    )
+
+
+def test_families() -> None:
+    assert values.parse_family("ipv4") == AF_INET
+    assert values.parse_family("ipv6 and more") == AF_INET6
+    for text in ("", "ipv", "IPv4", "inet", "\udcff"):
+        with pytest.raises(CommandFailure, match="unsupported protocol"):
+            values.parse_family(text)
 
 
 def test_protocols() -> None:
