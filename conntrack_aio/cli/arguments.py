@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from ..netlink.netns import NetNS
     from .flow_columns import FlowColumn
 
-_SIZE: Final = re.compile(r"(\d+)([KMG]?)", re.ASCII)
-_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_MOST_BYTES: Final = (1 << 30) - 1
 
 
 def parse_match(
@@ -88,11 +86,16 @@ def parse_tuple_text(value: str) -> Tuple:
 
 def parse_size(value: str) -> int:
     """Return a number of bytes: 1 to 2^30 - 1, perhaps with the suffix K, M or G."""
-    found = _SIZE.fullmatch(value)
-    size = 0 if found is None else int(found[1]) * _UNITS[found[2]]
-    if not 0 < size < 1 << 30:
+    from ..quantities import parse_size as read_size
+
+    try:
+        size = read_size(value)
+    except ValueError:
+        size = 0
+    if not 0 < size <= _MOST_BYTES:
         raise argparse.ArgumentTypeError(
-            f"invalid size {value!r}; expected 1 to 1073741823 bytes, such as 8388608, 8192K or 8M"
+            f"invalid size {value[:40]!r}; expected 1 to {_MOST_BYTES} bytes, such as 8388608, "
+            "8192K or 8M"
         )
     return size
 

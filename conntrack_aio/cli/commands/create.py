@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..arguments import parse_tuple_text
+from ..durations import ENTRY_RANGE, FORMS, parse_new_timeout
 from ..flow_options import add_state_options, helper_of, protoinfo_of
 from ..parsing import Commands, Parser
 from ..running import run_requests
@@ -14,7 +15,6 @@ from ..value_arguments import (
     parse_labels,
     parse_mark,
     parse_nat_range,
-    parse_seconds,
     parse_status,
     parse_zone,
 )
@@ -45,10 +45,10 @@ def add(commands: Commands) -> None:
     option = fields.add_argument
     option(
         "--timeout",
-        type=parse_seconds,
+        type=parse_new_timeout,
         required=True,
         metavar="SECONDS",
-        help="expire after this time in seconds, such as 600, or as 10m or 2h",
+        help=f"expire after this time: {FORMS}; {ENTRY_RANGE}",
     )
     option(
         "--reply",
@@ -130,7 +130,9 @@ async def _create(options: argparse.Namespace, flow: Flow) -> None:
     from ...connecting import connect
     from ...errors import AlreadyExists
     from ..bulk_changes import FlowPrinter
+    from ..durations import shortened
     from ..failures import CommandError
+    from ..output import report
     from ..summaries import report_summary
 
     async with connect(netns=options.netns) as conn:
@@ -143,6 +145,8 @@ async def _create(options: argparse.Namespace, flow: Flow) -> None:
             ) from error
     FlowPrinter(json=options.json).write([created])
     report_summary(options, "1 flow created")
+    if text := shortened(flow.timeout, created.timeout):
+        report(text)
     if flow.labels and not created.labels:
         report_summary(
             options, "the kernel dropped the labels: no rule of this namespace uses labels"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Final
 
+from ..durations import FORMS, parse_policy_timeout
 from ..flushing import add_flush, flush_listed
 from ..parsing import Commands, Parser
 from ..running import connected
-from ..value_arguments import number, parse_family, parse_protocol, parse_seconds
+from ..value_arguments import number, parse_family, parse_protocol
 
 if TYPE_CHECKING:
     from ...connection import Connection
@@ -125,7 +126,7 @@ def _add_values(command: Parser, *, required: bool) -> None:
         required=required,
         metavar="NAME:MAX:SECONDS",
         help="the limits of a class of expectations: its name, how many a connection may have at "
-        "a time, and their timeout (up to four times, in order)",
+        f"a time, and their timeout, {FORMS} (up to four times, in order)",
     )
     command.add_argument(
         "--queue", type=number("queue", 0xFFFF), metavar="NUMBER", help="the NFQUEUE, 0 to 65535"
@@ -148,7 +149,7 @@ def _parse_policy(value: str) -> ExpectPolicy:
     return ExpectPolicy(
         name=name,
         expect_max=number("number of expectations", 255)(limits[0]),
-        expect_timeout=parse_seconds(limits[1]),
+        expect_timeout=parse_policy_timeout(limits[1]),
     )
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from ..durations import ENTRY_RANGE, FORMS, parse_entry_timeout
 from ..flow_options import add_state_options, helper_of, protoinfo_of
 from ..parsing import Commands, Parser, require_match_or_tuple
 from ..running import run_async, run_requests
-from ..value_arguments import parse_labels, parse_masked_mark, parse_seconds, parse_status
+from ..value_arguments import parse_labels, parse_masked_mark, parse_status
 
 if TYPE_CHECKING:
+    from ...connection import Connection
     from ...errors import ConntrackError
+    from ...model.flow import Flow
     from ...model.update import FlowUpdate
 
 _ALIKE: Final = (
@@ -47,9 +51,9 @@ def _add_fields(command: Parser) -> None:
     )
     add(
         "--timeout",
-        type=parse_seconds,
+        type=parse_entry_timeout,
         metavar="SECONDS",
-        help="expire after this time in seconds, such as 600, or as 10m or 2h",
+        help=f"expire after this time: {FORMS}; {ENTRY_RANGE}",
     )
     add(
         "--status",
@@ -147,15 +151,22 @@ async def _update(options: argparse.Namespace, update: FlowUpdate) -> int | None
             return None
         await ask_about_matching(conn, match, options, "update", "updated")
         tally = Tally("updated", ignores=partial(_has_no_label_to_clear, update))
+        last: list[Flow] = []
+
+        def on_done(flows: list[Flow]) -> None:
+            last[:] = flows[-1:] or last
+
         await change_matching(
             conn,
             match,
             lambda flows: conn.update_many(flows, **update),
             tally,
-            on_done=lambda _: None,
+            on_done,
             shows_progress=not options.quiet,
         )
-    report_summary(options, tally)
+        report_summary(options, tally)
+        for flow in last:
+            await _report_short_timeout(conn, flow, options.timeout)
     return 1 if tally.failed else None
 
 
@@ -175,7 +186,21 @@ async def _update_one(options: argparse.Namespace, update: FlowUpdate) -> None:
         except ConntrackError as error:
             if not _has_no_label_to_clear(update, error):
                 raise
-    report_summary(options, "1 flow updated")
+        report_summary(options, "1 flow updated")
+        await _report_short_timeout(conn, flow, options.timeout)
+
+
+async def _report_short_timeout(conn: Connection, flow: Flow, seconds: int | None) -> None:
+    """Report that the kernel has shortened the timeout that a flow was given, if it has."""
+    from ...errors import NotFound
+    from ..durations import EVERY_KERNEL_KEEPS, shortened
+    from ..output import report
+
+    if seconds is None or seconds <= EVERY_KERNEL_KEEPS:
+        return
+    with suppress(NotFound):  # it ended since
+        if text := shortened(seconds, (await conn.get(flow)).timeout):
+            report(text)
 
 
 def _has_no_label_to_clear(update: FlowUpdate, error: ConntrackError) -> bool:

@@ -37,6 +37,23 @@ def test_it_prints_the_entry_as_the_kernel_has_it(lab: Lab) -> None:
     assert (flow.orig, flow.reply, flow.mark) == (ORIG, ORIG.inverse, 0)
 
 
+def test_a_timeout_that_the_kernel_shortens_is_reported(lab: Lab) -> None:
+    most = "21474836"  # no kernel with more than 100 ticks per second keeps it
+    status, _, err = run(lab, "create", *WORDS, "--timeout", most)
+    (flow,) = table(lab).values()
+    assert flow.timeout is not None
+    assert (status, err.splitlines()[0]) == (0, CREATED.strip())
+    is_shortened = flow.timeout < int(most) - 60
+    assert ("the kernel keeps no longer timeout than" in err) == is_shortened
+    status, _, err = run(lab, "update", "all", "--timeout", "100d")
+    (flow,) = table(lab).values()
+    assert flow.timeout is not None
+    assert status == 0
+    assert ("the kernel keeps no longer timeout than" in err) == (flow.timeout < 8600000)
+    one = run(lab, "update", "--tuple", str(ORIG), "--timeout", "100d")
+    assert one == (status, "", err)
+
+
 def test_fields_are_set(lab: Lab) -> None:
     flow = created(
         lab,
@@ -136,6 +153,8 @@ def test_a_missing_master_is_a_failure(lab: Lab) -> None:
         ("--timeout 5", "the following arguments are required: TUPLE"),
         ("tcp 10.0.0.1 10.0.0.2:2 --timeout 5", "tcp needs a port"),
         ("tcp 10.0.0.1:1 10.0.0.2:2 --timeout soon", "invalid number of seconds 'soon'"),
+        ("tcp 10.0.0.1:1 10.0.0.2:2 --timeout 0", "the entry would end at once"),
+        ("tcp 10.0.0.1:1 10.0.0.2:2 --timeout 4294967295", "range from 1 to 21474836 seconds"),
         ("icmp 10.0.0.1 10.0.0.2 id=1 type=3 --timeout 5", "must be a type with a reply"),
         (
             "tcp 10.0.0.1:1 10.0.0.2:2 --timeout 5 --snat 10.0.0.3 --reply tcp",
