@@ -61,7 +61,12 @@ def parse_number(field: NumberField, item: Number) -> Interval:
             shown = describe_value(number)
             raise MatchError(f"{field.name} must be between 0 and {field.maximum}; got {shown}")
         if field is FAMILY and number not in field.names.values():
-            raise MatchError(f"family must be AF_INET or AF_INET6; got {number}")
+            accepted = ", ".join((*field.names, *field.aliases))
+            raise MatchError(
+                f"family must be one of {accepted}; got {number}"
+                if isinstance(item, str)
+                else f"family must be AF_INET or AF_INET6; got {number}"
+            )
     return first, last
 
 

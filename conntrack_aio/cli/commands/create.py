@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..arguments import parse_tuple_text
 from ..durations import ENTRY_RANGE, FORMS, parse_new_timeout
-from ..flow_options import add_state_options, helper_of, protoinfo_of
+from ..flow_options import add_state_options, check_state_of, helper_of, protoinfo_of
 from ..parsing import Commands, Parser
 from ..running import run_requests
 from ..value_arguments import (
@@ -95,7 +95,6 @@ def _flow_of(options: argparse.Namespace) -> Flow:
     """Return the flow that the options describe. An invalid combination is an error."""
     from ...errors import EncodeError
     from ...model.flow import Flow
-    from ...model.protocols import TCP
     from ..tuple_arguments import parse_tuple
 
     parser: Parser = options.parser
@@ -103,8 +102,7 @@ def _flow_of(options: argparse.Namespace) -> Flow:
     for name in ("snat", "dnat"):
         if options.reply is not None and getattr(options, name) is not None:
             parser.error(f"argument --{name}: not allowed with --reply")
-    if options.state is not None and orig.proto != TCP:
-        parser.error("argument --state: only flows of tcp have this; see --protoinfo")
+    check_state_of(options, orig.proto)
     try:
         reply = orig.inverse if options.reply is None else options.reply
     except EncodeError as error:
