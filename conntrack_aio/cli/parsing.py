@@ -190,12 +190,13 @@ class Commands:
         )
         self.json = Parser(add_help=False)
         self.json.add_argument("--json", action="store_true", help=_JSON_HELP)
-        self.changes = Parser(add_help=False)
-        self.changes.add_argument(
+        self.dry_run = Parser(add_help=False)
+        self.dry_run.add_argument(
             "--dry-run",
             action="store_true",
             help="print what would be affected, and change nothing",
         )
+        self.changes = Parser(add_help=False, parents=[self.dry_run])
         self.changes.add_argument(
             "--yes",
             action="store_true",

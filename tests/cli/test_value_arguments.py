@@ -27,6 +27,7 @@ from conntrack_aio.model import labels
         (values.parse_masked_mark, "0x10/0xF0", (0x10, 0xF0)),
         (values.parse_masked_mark, "0/0", (0, 0)),
         (values.parse_zone, "65535", 65535),
+        (values.parse_family, "inet", socket.AF_INET),
         (values.parse_labels, "0,127, 5", 1 | 1 << 127 | 1 << 5),
         (values.parse_status, "assured,Seen_Reply", Status.ASSURED | Status.SEEN_REPLY),
         (values.parse_status, "ASSURED|HELPER", Status.ASSURED | Status.HELPER),

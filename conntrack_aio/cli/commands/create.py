@@ -20,7 +20,9 @@ from ..value_arguments import (
 )
 
 if TYPE_CHECKING:
+    from ...connection import Connection
     from ...model.flow import Flow
+    from ...model.nat import NATRange
 
 _RANGE = "ADDRESS[-ADDRESS][:PORT[-PORT]]"
 
@@ -35,6 +37,7 @@ def add(commands: Commands) -> None:
         commands.netns,
         commands.json,
         commands.quiet,
+        commands.dry_run,
         help="create an entry",
         description="Create an entry, and print it as the kernel then has it. A TCP entry without "
         "a state becomes ESTABLISHED. Fail if an entry has the tuple already.",
@@ -100,8 +103,15 @@ def _flow_of(options: argparse.Namespace) -> Flow:
     parser: Parser = options.parser
     orig = parse_tuple(parser, options.tuple)
     for name in ("snat", "dnat"):
-        if options.reply is not None and getattr(options, name) is not None:
+        target: NATRange | None = getattr(options, name)
+        if target is None:
+            continue
+        if options.reply is not None:
             parser.error(f"argument --{name}: not allowed with --reply")
+        if target.address_min is not None and target.address_min.version != orig.src.version:
+            parser.error(
+                f"argument --{name}: {target.address_min} is not an address of the flow's family"
+            )
     check_state_of(options, orig.proto)
     try:
         reply = orig.inverse if options.reply is None else options.reply
@@ -127,20 +137,21 @@ def _flow_of(options: argparse.Namespace) -> Flow:
 async def _create(options: argparse.Namespace, flow: Flow) -> None:
     from ...connecting import connect
     from ...errors import AlreadyExists
-    from ..bulk_changes import FlowPrinter
+    from ..bulk_changes import FlowPrinter, print_one
     from ..durations import shortened
     from ..failures import CommandError
     from ..output import report
     from ..summaries import report_summary
 
     async with connect(netns=options.netns) as conn:
+        if options.dry_run:
+            await _check_creation(conn, flow)
+            print_one(flow, options, "created")
+            return
         try:
             created = await conn.create(flow, nat_src=options.snat, nat_dst=options.dnat)
         except AlreadyExists as error:
-            zone = "" if flow.zone is None else f" zone {flow.zone}"
-            raise CommandError(
-                f"{error}. To change the entry: conntrack-aio update --tuple '{flow.orig}{zone}'"
-            ) from error
+            raise CommandError(f"{error}. {_how_to_change(flow)}") from error
     FlowPrinter(json=options.json).write([created])
     report_summary(options, "1 flow created")
     if text := shortened(flow.timeout, created.timeout):
@@ -149,3 +160,25 @@ async def _create(options: argparse.Namespace, flow: Flow) -> None:
         report_summary(
             options, "the kernel dropped the labels: no rule of this namespace uses labels"
         )
+
+
+async def _check_creation(conn: Connection, flow: Flow) -> None:
+    """Check what can be checked without creating the entry.
+
+    :raises CommandError: when an entry has one of its tuples.
+    """
+    from ...errors import NotFound
+    from ..failures import CommandError
+
+    flow.validate()
+    for tuple_ in (flow.orig, flow.reply):
+        try:
+            await conn.get(tuple_, zone=flow.zone)
+        except NotFound:
+            continue
+        raise CommandError(f"an entry already has the tuple {tuple_}. {_how_to_change(flow)}")
+
+
+def _how_to_change(flow: Flow) -> str:
+    zone = "" if flow.zone is None else f" zone {flow.zone}"
+    return f"To change the entry: conntrack-aio update --tuple '{flow.orig}{zone}'"

@@ -54,6 +54,26 @@ def test_a_timeout_that_the_kernel_shortens_is_reported(lab: Lab) -> None:
     assert one == (status, "", err)
 
 
+def test_a_dry_run_prints_the_flow_and_creates_none(lab: Lab) -> None:
+    arguments = (*WORDS, "--timeout", "1h30m", "--mark", "7", "--dry-run")
+    status, out, err = run(lab, "create", *arguments)
+    assert (status, err) == (0, "conntrack-aio: 1 flow would be created\n")
+    assert out.startswith("tcp ")
+    assert "timeout=5400" in out
+    assert count(lab) == 0
+    create(lab, [Flow.tcp("10.0.0.1", 1000, "10.1.0.1", 80, timeout=600)])
+    status, out, err = run(lab, "create", *arguments)
+    assert (status, out) == (1, "")
+    assert "an entry already has the tuple" in err
+
+
+def test_gre_has_keys_in_the_place_of_ports(lab: Lab) -> None:
+    status, _, err = run(lab, "create", "gre", "10.1.0.1", "10.1.0.2", "--timeout", "60")
+    assert status == 2
+    assert "gre needs a key as the port: 10.1.0.1:KEY, 0 if it has none" in err
+    assert created(lab, "gre", "10.1.0.1:0", "10.1.0.2:0", "--timeout", "60").orig.proto == 47
+
+
 def test_fields_are_set(lab: Lab) -> None:
     flow = created(
         lab,

@@ -65,6 +65,7 @@ def test_at_a_terminal_it_asks_with_the_number_of_flows(
         terminal.type(answer)
         assert terminal.wait() == status
         assert ("nothing was deleted" in terminal.output) == (status == 1)
+        assert terminal.output.endswith("\n")
     assert count(lab) == remaining
 
 
