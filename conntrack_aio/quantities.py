@@ -13,12 +13,16 @@ _LONGEST: Final = 40
 """The longest text to read, in characters."""
 
 
+class NotANumber(ValueError):
+    """A text is not the number, the duration or the size that it should be."""
+
+
 def parse_duration(text: str) -> int:
     """Return the seconds of a duration: a number of seconds, or numbers with d, h, m and s.
 
     The units follow one another from the largest to the smallest: ``600``, ``90s``, ``1h30m``.
 
-    :raises ValueError: when the text is not a duration.
+    :raises NotANumber: when the text is not a duration.
     """
     if len(text) <= _LONGEST:
         if text.isascii() and text.isdigit():
@@ -29,15 +33,15 @@ def parse_duration(text: str) -> int:
                 for number, unit in zip(found.groups(), _SECONDS, strict=True)
                 if number
             )
-    raise ValueError(f"{text[:_LONGEST]!r} is not a duration")
+    raise NotANumber(f"{text[:_LONGEST]!r} is not a duration")
 
 
 def parse_size(text: str) -> int:
     """Return the bytes of a size: a number, perhaps with K, M, G or T, which are powers of 1024.
 
-    :raises ValueError: when the text is not a size.
+    :raises NotANumber: when the text is not a size.
     """
     found = _SIZE.fullmatch(text) if len(text) <= _LONGEST else None
     if found is None:
-        raise ValueError(f"{text[:_LONGEST]!r} is not a size")
+        raise NotANumber(f"{text[:_LONGEST]!r} is not a size")
     return int(found[1]) * _BYTES[found[2]]
