@@ -122,7 +122,7 @@ def test_every_setting_has_a_description() -> None:
 
 def test_values_may_have_units(lab: Lab) -> None:
     arguments = ("udp_timeout=1m30s", "tcp_timeout_established=5d", "frag6_high_thresh=5M")
-    assert run(lab, "sysctl", *arguments).status == 0
+    assert run(lab, "sysctl", *arguments)[0] == 0
     assert lab.read_sysctl("nf_conntrack_udp_timeout") == "90"
     assert lab.read_sysctl("nf_conntrack_tcp_timeout_established") == "432000"
     assert lab.read_sysctl("nf_conntrack_frag6_high_thresh") == str(5 << 20)
