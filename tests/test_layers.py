@@ -24,6 +24,7 @@ LAYERS = {
     "function_builder": 0,
     "interrupts": 0,
     "plain": 0,
+    "quantities": 0,
     "registry": 0,
     "suggestions": 0,
     "uapi": 0,

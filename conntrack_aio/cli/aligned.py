@@ -95,6 +95,7 @@ class AlignedRows:
 
     def _aligned(self, row: Sequence[str]) -> list[str | None]:
         """Return the cells of a row with their padding; ``None`` for those that are left out."""
+        aligned: list[str | None]
         if self._row_fitting is not None:
             aligned = self._row_fitting.cells(row)
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -16,12 +15,14 @@ if TYPE_CHECKING:
     from ..netlink.netns import NetNS
     from .flow_columns import FlowColumn
 
-_SIZE: Final = re.compile(r"(\d+)([KMG]?)", re.ASCII)
-_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_MOST_BYTES: Final = (1 << 30) - 1
 
 
 def parse_match(
-    command: argparse.ArgumentParser, arguments: Sequence[str], name: str = "MATCH"
+    command: argparse.ArgumentParser,
+    arguments: Sequence[str],
+    if_empty: str,
+    name: str = "MATCH",
 ) -> Match | None:
     """Return the match that the arguments express, or ``None`` for no arguments.
 
@@ -30,16 +31,15 @@ def parse_match(
 
     :param command: the parser that reports an error and exits.
     :param arguments: the arguments, which are one text together.
+    :param if_empty: what the error for an empty match says to do.
     :param name: what errors call the argument.
     """
     if not arguments:
         return None
-    if any(not argument.strip() for argument in arguments):
-        command.error(
-            f"argument {name}: the match is empty; omit it or pass `all` to select all flows"
-            if len(arguments) == 1
-            else f"argument {name}: one of the arguments is empty"
-        )
+    if not any(argument.strip() for argument in arguments):
+        command.error(f"argument {name}: the match is empty; {if_empty}")
+    if not all(argument.strip() for argument in arguments):
+        command.error(f"argument {name}: one of the arguments is empty")
     # The modules of filters take long to import.
     from ..filters.match import Match
 
@@ -98,11 +98,16 @@ def parse_entry_text(value: str) -> Tuple:
 
 def parse_size(value: str) -> int:
     """Return a number of bytes: 1 to 2^30 - 1, perhaps with the suffix K, M or G."""
-    found = _SIZE.fullmatch(value)
-    size = 0 if found is None else int(found[1]) * _UNITS[found[2]]
-    if not 0 < size < 1 << 30:
+    from ..quantities import parse_size as read_size
+
+    try:
+        size = read_size(value)
+    except ValueError:
+        size = 0
+    if not 0 < size <= _MOST_BYTES:
         raise argparse.ArgumentTypeError(
-            f"invalid size {value!r}; expected 1 to 1073741823 bytes, such as 8388608, 8192K or 8M"
+            f"invalid size {value[:40]!r}; expected 1 to {_MOST_BYTES} bytes, such as 8388608, "
+            "8192K or 8M"
         )
     return size
 

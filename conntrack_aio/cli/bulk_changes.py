@@ -11,11 +11,12 @@ import anyio
 
 from ..bulk.outcomes import BulkOperation, Outcome
 from ..connection import Connection
-from ..errors import ConntrackError, KernelError, NotFound
+from ..errors import ConntrackError, NotFound
 from ..model.flow import Flow
 from ..streams.dump import Dump
 from .confirmation import MOST_UNASKED, confirm, is_person_asked
 from .output import ReaderGone, report_after_interrupt, write_lines
+from .problems import Problems, name_of_flow
 from .progress import shown_progress
 from .render import Render, renderer
 from .summaries import count_of, report_summary
@@ -56,12 +57,15 @@ class Tally:
         """
         self._participle = participle
         self._ignores = ignores
-        self._failures: list[object] = []
+        self._failures = Problems()
         """What was not reported yet."""
         self.done = 0
         self.ended = 0
         """The flows that ended before it was done."""
         self.failed = 0
+        self.skipped = 0
+        """The flows that were left out, because what was asked does not apply to them."""
+        self.why_skipped = ""
 
     def count(self, outcomes: Sequence[Outcome[Flow]]) -> list[Flow]:
         """Count outcomes, and return the flows that succeeded."""
@@ -74,20 +78,27 @@ class Tally:
                 self.ended += 1
             else:
                 self.failed += 1
-                # An error of the kernel names the request, and so the flow.
-                named = isinstance(error, KernelError)
-                self._failures.append(error if named else f"{outcome.item.orig}: {error}")
+                self._failures.add(f"not {self._participle}", error, name_of_flow(outcome.item))
         self.done += len(done)
         return done
 
     def report_failures(self) -> None:
         """Report the failures that were counted and not reported yet, also after an interrupt."""
-        failures, self._failures = self._failures, []
-        for failure in failures:
+        for failure in self._failures.take():
             report_after_interrupt(failure)
 
+    @property
+    def numbers(self) -> dict[str, int]:
+        """How many flows there are of each kind."""
+        return {
+            self._participle: self.done,
+            "skipped": self.skipped,
+            "ended": self.ended,
+            "failed": self.failed,
+        }
+
     def __bool__(self) -> bool:
-        return bool(self.done or self.ended or self.failed)
+        return bool(self.done or self.ended or self.failed or self.skipped)
 
     def __str__(self) -> str:
         parts = [f"{count_of(self.done, 'flow')} {self._participle}"]
@@ -95,6 +106,8 @@ class Tally:
             parts.append(f"{self.ended} ended before")
         if self.failed:
             parts.append(f"{self.failed} failed")
+        if self.skipped:
+            parts.append(f"{self.skipped} skipped: {self.why_skipped}")
         return ", ".join(parts)
 
 

@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import Final
 
 from .. import __version__
+from ..errors import EncodeError
 from .arguments import parse_match
+from .error_texts import wrong_argument
 from .failures import guarded
 from .parsing import Commands, Parser, Run
 
@@ -70,7 +72,13 @@ def run(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> int | None:
     options = parse(arguments)
     run: Run = options.run
-    return run(options)
+    try:
+        return run(options)
+    except EncodeError as error:  # nothing was sent
+        parser: Parser = options.parser
+        if text := wrong_argument(parser, error):
+            parser.error(text)
+        raise
 
 
 def build_parser(names: Iterable[str] = COMMANDS) -> Parser:
@@ -112,5 +120,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     ).parse_args(arguments)
     command: Parser = options.parser
     if command.parses_match:
-        options.match = parse_match(command, options.match, command.match_name)
+        options.match = parse_match(
+            command, options.match, command.if_match_empty, command.match_name
+        )
     return options

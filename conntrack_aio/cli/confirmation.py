@@ -7,7 +7,7 @@ import sys
 from typing import Final
 
 from .failures import CommandError
-from .output import flush_output, interruptible
+from .output import Interrupted, flush_output, interruptible
 
 MOST_UNASKED: Final = 200
 """Commands that change the flows that match ask before they change more than these."""
@@ -38,8 +38,12 @@ def confirm(question: str, otherwise: str) -> None:
     """
     flush_output()
     sys.stderr.write(f"conntrack-aio: {question}? [y/N] ")
-    with interruptible():
-        answer = sys.stdin.readline()
+    try:
+        with interruptible():
+            answer = sys.stdin.readline()
+    except Interrupted:
+        sys.stderr.write("\n")
+        raise
     if not answer.endswith("\n"):
         sys.stderr.write("\n")  # the end of input left the cursor after the question
     if answer.strip().lower() not in ("y", "yes"):

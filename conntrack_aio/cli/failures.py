@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ..error_chains import clear_frames
 from ..errors import ConntrackError
 from ..interrupts import INTERRUPTED, exit_on_interrupt, raise_on_interrupt
+from .error_texts import text_of
 from .output import (
     Interrupted,
     OutputError,
@@ -99,5 +100,5 @@ def _flush_before_report() -> None:
 
 def report_failure(error: object) -> int:
     """Report a failure on standard error, and return the exit status 1."""
-    report(error)
+    report(text_of(error))
     return 1

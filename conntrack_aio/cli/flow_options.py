@@ -44,13 +44,41 @@ def add_state_options(add: Callable[..., object]) -> None:
 def _parse_seqadj(value: str) -> SeqAdj:
     from ..model.flow import SeqAdj
 
-    return json_object(SeqAdj)(value)
+    found = json_object(SeqAdj)(value)
+    if None in (found.correction_pos, found.offset_before, found.offset_after):
+        raise argparse.ArgumentTypeError(
+            "correction_pos, offset_before and offset_after must be given together"
+        )
+    return found
 
 
 def _parse_synproxy(value: str) -> SynProxy:
     from ..model.flow import SynProxy
 
     return json_object(SynProxy)(value)
+
+
+def protocol_with_state(options: argparse.Namespace) -> int | None:
+    """Return the protocol whose state ``--state`` or ``--protoinfo`` gives, or ``None``."""
+    info = protoinfo_of(options)
+    if info is None:
+        return None
+    from ..model.protoinfo import PROTOINFO_TYPES
+
+    return next(proto for proto, cls in PROTOINFO_TYPES.items() if isinstance(info, cls))
+
+
+def check_state_of(options: argparse.Namespace, proto: int) -> None:
+    """Check that a flow of this protocol can have the state that the options give."""
+    wanted = protocol_with_state(options)
+    if wanted is not None and wanted != proto:
+        from ..model.protocols import PROTOCOL_NAMES
+
+        option = "--protoinfo" if options.state is None else "--state"
+        hint = "" if options.state is None else "; see --protoinfo"
+        options.parser.error(
+            f"argument {option}: only flows of {PROTOCOL_NAMES[wanted]} have this{hint}"
+        )
 
 
 def protoinfo_of(options: argparse.Namespace) -> ProtoInfo | None:

@@ -29,7 +29,7 @@ def add_flush(commands: Commands, action: Action, objects: str, description: str
         commands.json,
         commands.changes,
         help=f"delete {objects}",
-        description=description,
+        description=f"{description} With --json, print an object with the number: deleted.",
     )
     command.add_argument("--all", action="store_true", help=f"required: delete {objects}")
 
@@ -48,16 +48,17 @@ async def flush_listed(
     :param flush: deletes all of them.
     """
     from .object_lines import print_objects
-    from .summaries import count_of, report_summary
+    from .summaries import count_of, report_numbers, report_summary
 
     count = count_of(len(found), noun)
     if options.dry_run:
         print_objects(options, found)
         report_summary(options, f"{count} would be deleted")
         return
-    confirm_flush(options, noun, count)
+    if found:
+        confirm_flush(options, noun, count)
     await flush()
-    report_summary(options, f"{count} deleted")
+    report_numbers(options, {"deleted": len(found)}, f"{count} deleted")
 
 
 def confirm_flush(options: argparse.Namespace, noun: str, count: str) -> None:

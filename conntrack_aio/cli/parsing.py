@@ -65,6 +65,8 @@ class Parser(argparse.ArgumentParser):
         """Whether the option ``match`` is the text of a match."""
         self.match_name = "MATCH"
         """What errors call the argument that has the match."""
+        self.if_match_empty = "omit it or pass `all` to select all flows"
+        """What the error for an empty match says to do."""
         self._given: list[str] = []
         """The arguments that are parsed, for errors."""
         self.explains_match = False
@@ -235,12 +237,13 @@ class Commands:
         )
         self.json = Parser(add_help=False)
         self.json.add_argument("-j", "--json", action="store_true", help=_JSON_HELP)
-        self.changes = Parser(add_help=False)
-        self.changes.add_argument(
+        self.dry_run = Parser(add_help=False)
+        self.dry_run.add_argument(
             "--dry-run",
             action="store_true",
             help="print what would be affected, and change nothing",
         )
+        self.changes = Parser(add_help=False, parents=[self.dry_run])
         self.changes.add_argument(
             "-y",
             "--yes",
@@ -321,6 +324,8 @@ class Commands:
         parents = (self.netns, self.json, self.changes)
         command = self.add(name, run, *parents, help=help, description=description)
         _add_match(command, "")
+        # An empty match is seldom meant: no advice leads to a change of every flow.
+        command.if_match_empty = f"`{name}` requires one, so nothing was changed"
         command.add_argument(
             "--tuple",
             type=parse_entry_text,

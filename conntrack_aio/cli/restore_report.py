@@ -7,19 +7,14 @@ from collections import Counter
 from enum import Enum
 from typing import Final
 
-import attrs
-
 from ..codec.json import to_dict
 from ..codec.json_values import JSON
-from ..errors import KernelError
 from ..model.expectations import Expectation
 from ..model.flow import Flow
 from .output import OutputError, ReaderGone, report, write_line
+from .problems import Problems, name_of_flow, reason_of
 
 Item = Flow | Expectation
-
-_EXAMPLES: Final = 3
-"""How many flows a report about a problem names."""
 
 
 class Result(Enum):
@@ -50,15 +45,6 @@ _SUMMARY: Final = {  # of a restore and of a dry run
 }
 
 
-@attrs.define
-class _Problem:
-    """A problem that flows have in common."""
-
-    is_failure: bool
-    count: int = 0
-    examples: list[str] = attrs.field(factory=list[str])
-
-
 class RestoreReport:
     """Counts what a restore does, and reports it.
 
@@ -77,7 +63,7 @@ class RestoreReport:
         self._dry_run = dry_run
         self._flows: Counter[Result] = Counter()
         self._expectations: Counter[Result] = Counter()
-        self._problems: dict[tuple[str, str], _Problem] = {}
+        self._problems = Problems()
         self._output_error: OutputError | ReaderGone | None = None
 
     @property
@@ -93,8 +79,7 @@ class RestoreReport:
     @property
     def failures(self) -> list[str]:
         """The texts of the failures so far."""
-        problems = self._problems.items()
-        return [_describe(*key, problem) for key, problem in problems if problem.is_failure]
+        return [str(problem) for problem in self._problems.failures]
 
     def add(self, result: Result, item: Item) -> None:
         """Count a flow or an expectation that did not fail."""
@@ -116,7 +101,7 @@ class RestoreReport:
             self._write_json(Result.FAILED.value, item, text)
         elif self._dry_run:
             self._write(f"{_WOULD_BE[Result.FAILED]} {item}")
-        self._add_problem("not restored", item, text)
+        self._problems.add("not restored", text, _name(item))
 
     def lack(self, flow: Flow, what: str, reason: object, *, is_failure: bool = True) -> None:
         """Report a flow that was created without something that it had.
@@ -128,7 +113,7 @@ class RestoreReport:
         text = reason_of(reason)
         if self._json:
             self._write_json(f"without {what}", flow, text)
-        self._add_problem(f"created without the {what}", flow, text, is_failure=is_failure)
+        self._problems.add(f"created without the {what}", text, _name(flow), is_failure=is_failure)
 
     def finish(self, *, stopped: bool = False) -> int:
         """Report the problems and the summary, and return the exit status.
@@ -139,9 +124,9 @@ class RestoreReport:
         """
         if self._json:
             self._write(json.dumps(self._summary(stopped)))
-        for (what, reason), problem in self._problems.items():
+        for problem in self._problems.all:
             if not self._quiet or problem.is_failure:
-                report(_describe(what, reason, problem))
+                report(problem)
         if stopped or not self._quiet:
             report(("stopped before the end: " if stopped else "") + self._summary_text())
         if self._output_error is not None and not self.failures and not stopped:
@@ -151,12 +136,6 @@ class RestoreReport:
     def _count(self, result: Result, item: Item) -> None:
         counts = self._flows if isinstance(item, Flow) else self._expectations
         counts[result] += 1
-
-    def _add_problem(self, what: str, item: Item, reason: str, *, is_failure: bool = True) -> None:
-        problem = self._problems.setdefault((what, reason), _Problem(is_failure))
-        problem.count += 1
-        if len(problem.examples) < _EXAMPLES:
-            problem.examples.append(_name(item))
 
     def _summary(self, stopped: bool) -> dict[str, JSON]:
         def numbers(counts: Counter[Result]) -> dict[str, JSON]:
@@ -206,22 +185,9 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def reason_of(error: object) -> str:
-    """Return why something failed, without the flow that it failed for."""
-    if isinstance(error, KernelError):
-        return str(error).removeprefix(f"{error.request}: ")
-    return str(error)
-
-
 def _name(item: Item) -> str:
     """Return the short text of an item in a list of examples."""
     if isinstance(item, Expectation):
         return f"expectation {item.tuple}"
     helper = f" helper={item.helper.name}" if item.helper is not None else ""
-    zone = f" zone={item.zone}" if item.zone is not None else ""
-    return f"{item.orig}{zone}{helper}"
-
-
-def _describe(what: str, reason: str, problem: _Problem) -> str:
-    more = ", …" if problem.count > len(problem.examples) else ""
-    return f"{problem.count} {what}: {reason}: {', '.join(problem.examples)}{more}"
+    return f"{name_of_flow(item)}{helper}"

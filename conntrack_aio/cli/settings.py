@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json as json_module
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ..codec.json_values import JSON
 from ..connection import Connection
 from ..model.settings import SETTINGS, ConntrackSysctls, EventMode, SettableSysctls, sysctl_of
+from ..quantities import NotANumber, parse_duration, parse_size
 from ..suggestions import suggestion
 from .failures import CommandError
 from .field_descriptions import field_descriptions
 from .output import write_line
 
 _SWITCHES: Final = {"0": False, "off": False, "false": False, "1": True, "on": True, "true": True}
+_UNITS: Final[Mapping[str, tuple[Callable[[str], int], str]]] = {
+    "seconds": (parse_duration, ", or a duration such as 1h30m"),
+    "bytes": (parse_size, ", which may end in K, M, G or T"),
+}
+"""What reads the values of a unit, and what the error for a wrong one adds."""
 _MODES: Final = {text: mode for mode in EventMode for text in (str(mode.value), mode.name.lower())}
 
 
@@ -61,10 +67,19 @@ def _parse_value(name: str, text: str) -> int:
             raise ValueError(f"{name} must be one of {', '.join(known)}; got {text[:40]!r}")
         value: int = known[text.lower()]
         return value
+    unit = SETTINGS[name].value_type.unit
+    parse, forms = _UNITS.get(unit, (_parse_number, ""))
+    try:
+        return SETTINGS[name].check(name, parse(text[:40]))
+    except NotANumber:
+        wanted = f"a number{unit and f' of {unit}'}{forms}"
+        raise ValueError(f"{name} must be {wanted}; got {text[:40]!r}") from None
+
+
+def _parse_number(text: str) -> int:
     if not text.isascii() or not text.isdigit():
-        unit = SETTINGS[name].value_type.unit
-        raise ValueError(f"{name} must be a number{unit and f' of {unit}'}; got {text[:40]!r}")
-    return SETTINGS[name].check(name, int(text[:40]))
+        raise NotANumber(text)
+    return int(text)
 
 
 async def set_settings(conn: Connection, changes: dict[str, int]) -> None:

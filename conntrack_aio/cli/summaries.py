@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
-from .output import flush_output, report
+from .output import flush_output, report, write_line
 
 
 def count_of(number: int, noun: str) -> str:
@@ -20,3 +21,16 @@ def report_summary(options: argparse.Namespace, summary: object) -> None:
     if not options.quiet:
         flush_output()  # the output precedes the summary where both go to one terminal
         report(summary)
+
+
+def report_numbers(options: argparse.Namespace, numbers: Mapping[str, int], text: object) -> None:
+    """Print numbers as an object if the options have ``json``, and report them as text.
+
+    :param numbers: the numbers by name.
+    :param text: the text of the summary.
+    """
+    if options.json:
+        import json
+
+        write_line(json.dumps(numbers))
+    report_summary(options, text)

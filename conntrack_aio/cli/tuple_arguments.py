@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from ..errors import EncodeError, point_at
 from ..model.nat import Endpoint
-from ..model.protocols import DCCP, ICMP, ICMPV6, PROTOCOL_NAMES, UDPLITE
+from ..model.protocols import DCCP, GRE, ICMP, ICMPV6, PROTOCOL_NAMES, UDPLITE
 from ..model.tuples import PORTED, IPAddress, Tuple, proto_number
 from ..suggestions import suggestion
 
@@ -36,7 +36,8 @@ several; a quoted arrow may be between the ends:
 
 An IPv6 address with a port is in brackets. A port may be the name of a service.
 ICMP has the fields type=, code= and id=; by default, type and code are those of
-an echo request. Protocols without ports, such as esp, have addresses alone."""
+an echo request. GRE has keys in the place of ports, which are 0 without a key.
+Protocols without ports, such as esp, have addresses alone."""
 
 _FIELDS: Final = {"type": 0xFF, "code": 0xFF, "id": 0xFFFF, "zone": 0xFFFF}
 _LISTED: Final = re.compile(r"[(\[].*|(timeout|mark|labels|helper|master|packets|bytes)=.*")
@@ -218,6 +219,8 @@ class _TupleReader:
     def _require_port(self, word: _Word, proto: int, end: Endpoint) -> None:
         if end.port is None:
             shown = f"[{end.address}]" if end.address.version == 6 else end.address
+            if proto == GRE:
+                self._fail(word, f"gre needs a key as the port: {shown}:KEY, 0 if it has none")
             self._fail(word, f"{_name_of(proto)} needs a port: {shown}:PORT")
 
     def _check_family(self, word: _Word, proto: int, address: IPAddress) -> None:

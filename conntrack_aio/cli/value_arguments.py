@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 C = TypeVar("C")
 
 _NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}", re.ASCII)
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_SECONDS: Final = re.compile(rf"([0-9]{{1,12}})([{''.join(_UNITS)}]?)", re.ASCII)
 
 
 class MaskedMark(NamedTuple):
@@ -73,10 +71,11 @@ def parse_masked_mark(value: str) -> MaskedMark:
 
 
 def parse_family(value: str) -> int:
-    """Return an address family by its name: ``ipv4`` or ``ipv6``."""
-    families = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
+    """Return an address family by its name: ``ipv4`` or ``inet``, ``ipv6`` or ``inet6``."""
+    names = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
+    families = {**names, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
     if value.lower() not in families:
-        raise argparse.ArgumentTypeError(unknown_name("family", value, families))
+        raise argparse.ArgumentTypeError(unknown_name("family", value, names))
     return int(families[value.lower()])
 
 
@@ -89,17 +88,6 @@ def parse_protocol(value: str) -> int:
         return proto_number(int(value) if value.isdecimal() and len(value) < 10 else value)
     except EncodeError as error:
         raise argparse.ArgumentTypeError(error.reason) from None
-
-
-def parse_seconds(value: str) -> int:
-    """Return a number of seconds, perhaps with the suffix s, m, h or d."""
-    found = _SECONDS.fullmatch(value)
-    seconds = -1 if found is None else int(found[1]) * _UNITS[found[2] or "s"]
-    if not 0 <= seconds <= 0xFFFFFFFF:
-        raise argparse.ArgumentTypeError(
-            f"invalid number of seconds {value!r}; expected 0 to 4294967295, such as 600, 10m or 2h"
-        )
-    return seconds
 
 
 def parse_labels(value: str) -> int:

@@ -23,10 +23,14 @@ from .tree import all_of, any_of, negate
 MaskedNumber = int | str
 """A number whose bits are compared, or its text. Text can have a mask: ``"0x3/0xff"``."""
 
-TRANSLATIONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
-    {"snat": ("src_nat", "reply.dst"), "dnat": ("dst_nat", "reply.src")}
+TRANSLATIONS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
+    {
+        "snat": ("src_nat", "reply.dst", "reply.dport"),
+        "dnat": ("dst_nat", "reply.src", "reply.sport"),
+    }
 )
-"""The status bit of each kind of translation, and the field with the translated address."""
+"""The status bit of each kind of translation, and the fields with the translated address and
+port."""
 
 UNREPLIED: Final = "unreplied"
 """The name of a status without the bit ``seen_reply``, as flows are printed."""

@@ -122,7 +122,7 @@ def _nodes_of(name: str, value: Any, present: Mapping[str, Any], bits: LabelBits
 
 
 def _translation(name: str, given: OneOrMore[Network] | bool) -> Iterable[Node]:
-    bit, address = TRANSLATIONS[name]
+    bit, address, _ = TRANSLATIONS[name]
     translated = parse_status(bit)
     yield translated if given is not False else negate(translated)
     if not isinstance(given, bool):

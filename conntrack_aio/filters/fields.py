@@ -61,6 +61,8 @@ class NumberField(MatchField):
     """The names of numbers that a match is printed with. They are also accepted."""
     aliases: Mapping[str, int] = MappingProxyType({})
     """Further names of numbers that are accepted, but not printed."""
+    unit: str = ""
+    """What the number counts: ``seconds``, ``bytes``, or ``port`` for the number of a port."""
 
     @property
     def size(self) -> int:
@@ -144,7 +146,7 @@ LABEL: Final = BitsField(name="label", path=("labels",), width=LABELS.size * 8)
 STATE: Final = NumberField(name="state", path=("protoinfo", "state"), maximum=U16)
 """The state and its protocol, as :func:`state_number` combines them."""
 HELPER: Final = TextField(name="helper", path=("helper", "name"), max_bytes=15)
-TIMEOUT: Final = NumberField(name="timeout", path=("timeout",), maximum=U32)
+TIMEOUT: Final = NumberField(name="timeout", path=("timeout",), maximum=U32, unit="seconds")
 ID: Final = NumberField(name="id", path=("id",), constant=True, maximum=U32)
 
 _TUPLE_FIELDS: Final = tuple(
@@ -154,18 +156,20 @@ _TUPLE_FIELDS: Final = tuple(
         AddressField(name=f"{side}.src", path=(side, "src"), constant=True),
         AddressField(name=f"{side}.dst", path=(side, "dst"), constant=True),
         *(
-            NumberField(name=f"{side}.{name}", path=(side, name), constant=True, maximum=maximum)
-            for name, maximum in (
-                *(("sport", U16), ("dport", U16)),
-                *(("icmp_type", 0xFF), ("icmp_code", 0xFF), ("icmp_id", U16)),
+            NumberField(
+                name=f"{side}.{name}", path=(side, name), constant=True, maximum=maximum, unit=unit
+            )
+            for name, maximum, unit in (
+                *(("sport", U16, "port"), ("dport", U16, "port")),
+                *(("icmp_type", 0xFF, ""), ("icmp_code", 0xFF, ""), ("icmp_id", U16, "")),
             )
         ),
     )
 )
 _COUNTERS: Final = tuple(
-    NumberField(name=f"{side}.{name}", path=(f"counters_{side}", name), maximum=U64)
+    NumberField(name=f"{side}.{name}", path=(f"counters_{side}", name), maximum=U64, unit=unit)
     for side in ("orig", "reply")
-    for name in ("packets", "bytes")
+    for name, unit in (("packets", ""), ("bytes", "bytes"))
 )
 
 FIELDS: Final[Mapping[str, MatchField]] = MappingProxyType(

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, cast
 
 from ..errors import MatchError
 from ..model.protocols import unknown_protocol
 from ..plain import as_int, as_str, describe_value
-from .arguments import parse_digits, parse_integer, parse_items
+from ..quantities import parse_duration, parse_size
+from .arguments import NUMBER, parse_digits, parse_integer, parse_items
 from .fields import FAMILY, PROTO, NumberField
 from .intervals import Interval, normalize
 from .memberships import simplify_atom
 from .nodes import FALSE, Node, Numbers
+from .services import service_port
+
+_QUANTITIES: Final[Mapping[str, Callable[[str], int]]] = MappingProxyType(
+    {"seconds": parse_duration, "bytes": parse_size}
+)
+"""What reads the text of a number with suffixes, by the unit of the field."""
+
+_WANTED: Final = MappingProxyType(
+    {
+        "": "a number or a range such as 80-90",
+        "port": "a number or a range such as 80-90, or the name of a service",
+        "seconds": "a number of seconds, a duration such as 1h30m, or a range of these",
+        "bytes": "a number of bytes, which may end in K, M, G or T, or a range of these",
+    }
+)
+"""What the text of a number can be, by the unit of the field."""
 
 Number = int | str | range
 """A number, its text (also ``"80-90"``, or a name such as ``"tcp"``), or a range."""
@@ -61,7 +79,12 @@ def parse_number(field: NumberField, item: Number) -> Interval:
             shown = describe_value(number)
             raise MatchError(f"{field.name} must be between 0 and {field.maximum}; got {shown}")
         if field is FAMILY and number not in field.names.values():
-            raise MatchError(f"family must be AF_INET or AF_INET6; got {number}")
+            accepted = ", ".join((*field.names, *field.aliases))
+            raise MatchError(
+                f"family must be one of {accepted}; got {number}"
+                if isinstance(item, str)
+                else f"family must be AF_INET or AF_INET6; got {number}"
+            )
     return first, last
 
 
@@ -79,12 +102,24 @@ def _parse_text(field: NumberField, text: str) -> Interval:
             return number, number
     first, dash, last = text.partition("-")
     try:
-        found = parse_digits(first), parse_digits(last if dash else first)
+        found = _parse_one(field, first), _parse_one(field, last if dash else first)
     except ValueError:
+        if field.unit == "port" and (port := service_port(field.name, text)) is not None:
+            return port, port
         raise MatchError(_why_not_a_number(field, text)) from None
     if found[0] > found[1]:
         raise MatchError(f"{field.name}: the range {describe_value(text)} ends before it begins")
     return found
+
+
+def _parse_one(field: NumberField, text: str) -> int:
+    """Return the number of a text, which may have the suffixes of its unit.
+
+    :raises ValueError: when it has none.
+    """
+    if field.unit in _QUANTITIES and not NUMBER.fullmatch(text):
+        return _QUANTITIES[field.unit](text)
+    return parse_digits(text)
 
 
 def _why_not_a_number(field: NumberField, text: str) -> str:
@@ -95,4 +130,4 @@ def _why_not_a_number(field: NumberField, text: str) -> str:
         return (
             f"{field.name} must be one of {', '.join((*field.names, *field.aliases))}; got {shown}"
         )
-    return f"{field.name} must be a number or a range such as 80-90; got {shown}"
+    return f"{field.name} must be {_WANTED[field.unit]}; got {shown}"

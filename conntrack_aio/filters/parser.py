@@ -10,6 +10,8 @@ A recursive descent parser for this grammar::
                | ("snat" | "dnat") ["to" values] | "assured" | "unreplied" | …
     values:      ["=" | "=="] ["in"] (item | "{" [item ("," item)*] "}")
     comparison:  ">=" | "<=" | ">" | "<"
+
+The values after ``to`` are addresses or networks, each with a port at will: ``10.0.0.2:8443``.
 """
 
 from __future__ import annotations
@@ -61,6 +63,11 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE,
 )
+
+_ADDRESS_AND_PORT: Final = re.compile(
+    r"(?:(?P<v4>[0-9./-]+\.[0-9./-]+)|(?P<v6>\[[^\[\]]*\])):(?P<port>.*)"
+)
+"""What an address or a network is translated to, with its port: ``10.0.0.2:80`` or ``[::1]:80``."""
 
 
 class _Token(NamedTuple):
@@ -194,7 +201,7 @@ class Parser:
             found = repr(name.text) if name.text else "the end of the text"
             raise self._error(f"expected a condition; got {found}", name.column)
         if name.text in TRANSLATIONS:
-            return self._translation(*TRANSLATIONS[name.text])
+            return self._translation(name.text)
         if status := STATUS_KEYWORDS.get(name.text):
             return parse_status(status)
         field = FIELDS.get(name.text)
@@ -206,16 +213,33 @@ class Parser:
             return negate(self._values(field))
         return self._values(field)
 
-    def _translation(self, bit: str, address: str) -> Node:
-        """Parse what follows ``snat`` or ``dnat``.
-
-        :param bit: the name of the status bit of the translation.
-        :param address: the name of the field that has the translated address.
-        """
+    def _translation(self, name: str) -> Node:
+        """Parse what follows ``snat`` or ``dnat``."""
+        bit, address, port = TRANSLATIONS[name]
         translated = parse_status(bit)
         if not self._accept("to"):
             return translated
-        return all_of([translated, self._values(FIELDS[address])])
+        address_field, port_field = FIELDS[address], FIELDS[port]
+        assert isinstance(address_field, AddressField)
+        assert isinstance(port_field, NumberField)
+
+        def target(text: str) -> Node:
+            with_port = _ADDRESS_AND_PORT.fullmatch(text)
+            where = text if with_port is None else with_port["v4"] or with_port["v6"]
+            try:
+                found = address_in(address_field, [parse_network(address_field, where)])
+            except MatchError as error:  # the text does not have the name of the field
+                reason = error.reason.removeprefix(f"{address}: ")
+                raise MatchError(f"{name} to: {reason}") from None
+            if with_port is None:
+                return found
+            ports = number_in(port_field, [parse_number(port_field, with_port["port"])])
+            return all_of([found, ports])
+
+        column = self._current.column
+        items = self._items(address_field)
+        targets = [self._at_column(token.column, partial(target, text)) for token, text in items]
+        return self._at_column(column, lambda: all_of([translated, any_of(targets)]))
 
     # -- values -------------------------------------------------------------------------------
 
@@ -226,6 +250,11 @@ class Parser:
             and (sign := self._accept(">=", "<=", ">", "<"))
         ):
             return self._comparison(field, sign)
+        items = self._items(field)
+        return self._condition_on(field, items) if items else FALSE
+
+    def _items(self, field: MatchField) -> list[tuple[_Token, str]]:
+        """Parse a value, or several in braces; see :meth:`_item`."""
         self._accept("=", "==")
         self._accept("in")
         # A bracket is an error, unless it begins an IPv6 address such as [::1].
@@ -233,15 +262,15 @@ class Parser:
         if self._current.text.startswith(("(", "[")) and not bracketed_address:
             raise self._error(f"write several values of {field.name} in braces: {{…, …}}")
         if not self._accept("{"):
-            return self._condition_on(field, [self._item(field)])
+            return [self._item(field)]
         if self._accept("}"):
-            return FALSE
+            return []
         items = [self._item(field)]
         while self._accept(","):
             items.append(self._item(field))
         if not self._accept("}"):
             raise self._error("expected ',' or '}'")
-        return self._condition_on(field, items)
+        return items
 
     def _item(self, field: MatchField) -> tuple[_Token, str]:
         """Parse one value, and return its token and its text without quotation marks."""

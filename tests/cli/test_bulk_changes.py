@@ -32,8 +32,25 @@ def test_flows_that_ended_and_failures_are_counted_and_failures_reported(
     assert capsys.readouterr().err == ""
     tally.report_failures()
     first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("conntrack-aio: delete udp 10.0.0.1:3: ")
-    assert second == f"conntrack-aio: {FLOWS[3].orig}: mark: must be a number"
+    assert first.startswith("conntrack-aio: 1 not deleted: Operation not permitted (EPERM). ")
+    assert first.endswith(f": {FLOWS[2].orig}")
+    assert second == f"conntrack-aio: 1 not deleted: mark: must be a number: {FLOWS[3].orig}"
+    tally.report_failures()
+    assert capsys.readouterr().err == ""
+
+
+def test_failures_are_grouped_by_reason_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    tally = Tally("updated")
+    for number in range(20):
+        flow = Flow.udp("10.0.0.1", number, "10.1.0.1", 53, timeout=600, zone=7)
+        error = PermissionDenied(errno.EPERM, f"update {flow.orig}", hint="No.")
+        tally.count([Outcome(flow, error)])
+    tally.report_failures()
+    names = ", ".join(f"udp 10.0.0.1:{number} -> 10.1.0.1:53 zone=7" for number in range(3))
+    assert capsys.readouterr().err == (
+        f"conntrack-aio: 20 not updated: Operation not permitted (EPERM). No.: {names}, …\n"
+    )
+    assert tally.numbers == {"updated": 0, "skipped": 0, "ended": 0, "failed": 20}
 
 
 def test_an_ignored_error_counts_as_done(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,6 +122,7 @@ def test_a_refused_flow_is_named_and_the_others_are_changed(
         status, _, err = run_here(verb, *arguments)
     assert status == 1
     failure, *_, last = err.splitlines()
-    assert failure.startswith(f"conntrack-aio: {verb} udp 10.0.0.1:")
+    assert failure.startswith(f"conntrack-aio: 1 not {verb}d: ")
     assert "EBUSY" in failure
+    assert ": udp 10.0.0.1:" in failure
     assert last == summary

@@ -10,7 +10,8 @@ from support import expectations, flows
 from conntrack_aio import EncodeError
 from conntrack_aio.cli import restore_report
 from conntrack_aio.cli.output import OutputError, ReaderGone
-from conntrack_aio.cli.restore_report import RestoreReport, Result, count_items, reason_of
+from conntrack_aio.cli.problems import reason_of
+from conntrack_aio.cli.restore_report import RestoreReport, Result, count_items
 from conntrack_aio.errors import kernel_error
 
 FULL = kernel_error(12, "create tcp a -> b", hint="The table is full")

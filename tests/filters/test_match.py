@@ -56,7 +56,11 @@ def test_a_match_is_called_with_a_flow(match: Match, flow: object, result: bool)
         ({"orig_dport": 65536}, "orig.dport must be between 0 and 65535; got 65536"),
         ({"orig_dport": range(1, 9, 2)}, "must have a step of 1; got 2"),
         ({"proto": "tpc"}, "unknown protocol 'tpc'; expected .* did you mean 'tcp'"),
-        ({"orig_dport": "x"}, "orig.dport must be a number or a range such as 80-90; got 'x'"),
+        (
+            {"orig_dport": "x"},
+            "orig.dport must be a number or a range such as 80-90, or the name of a service; "
+            "got 'x'",
+        ),
         ({"proto": "icmp", "orig_dport": 80}, "no protocol has both"),
         ({"orig_icmp_type": 8, "reply_sport": 80}, "no protocol has both"),
         ({"proto": "udp", "state": "established"}, "no protocol has both"),

@@ -69,6 +69,25 @@ def test_canonical_text_is_printed_unchanged(text: str) -> None:
         ("snat", "status src_nat"),
         ("dnat to 192.0.2.1", "status dst_nat and reply.src 192.0.2.1"),
         ("snat to in {192.0.2.1, ::1}", "status src_nat and reply.dst in {192.0.2.1, ::1}"),
+        ("dnat to 192.0.2.1:80", "status dst_nat and reply.src 192.0.2.1 and reply.sport 80"),
+        (
+            "snat to 192.0.2.1:80-90",
+            "status src_nat and reply.dst 192.0.2.1 and reply.dport in 80-90",
+        ),
+        ("dnat to [::1]:80", "status dst_nat and reply.src ::1 and reply.sport 80"),
+        (
+            "dnat to 10.0.0.0/8:80",
+            "status dst_nat and reply.src in 10.0.0.0/8 and reply.sport 80",
+        ),
+        (
+            "dnat to {192.0.2.1:80, 192.0.2.2}",
+            "status dst_nat and ((reply.src 192.0.2.1 and reply.sport 80) or reply.src 192.0.2.2)",
+        ),
+        ("timeout < 1h30m", "timeout <= 5399"),
+        ("timeout in {1m, 1h-2h}", "timeout in {60, 3600-7200}"),
+        ("timeout 0x10", "timeout 16"),
+        ("orig.bytes > 1M", "orig.bytes >= 1048577"),
+        ("reply.bytes 1K-2K", "reply.bytes in 1024-2048"),
         ("((proto tcp))", "proto tcp"),
         ("not not proto tcp", "proto tcp"),
         ("proto tcp and (mark 1 and zone 2)", "proto tcp and mark 1 and zone 2"),
@@ -139,6 +158,14 @@ def test_labels_are_read_by_name() -> None:
         ("family > 2", 8, "a value of family"),
         ("mark 1 ; mark 2", 8, "expected 'and', 'or' or the end"),
         ("mark 1 ! mark 2", 8, "unexpected character '!'"),
+        ("dnat to 10.0.0.2:x", 9, "reply.sport must be a number or a range"),
+        ("dnat to web", 9, "dnat to: 'web' does not appear to be an IPv4 or IPv6 address"),
+        ("dnat to 10.0.0.300:80", 9, "dnat to: '10.0.0.300' does not appear to be"),
+        ("dnat to {10.0.0.1, ::1:80:x}", 20, "dnat to: "),
+        ("timeout < 1w", 11, "timeout must be a number of seconds, a duration such as 1h30m"),
+        ("orig.bytes > 1k", 14, "orig.bytes must be a number of bytes, which may end in K"),
+        ("orig.packets > 1K", 16, "orig.packets must be a number or a range"),
+        ("timeout < 99999d", 11, "timeout must be between 0 and 4294967295"),
     ],
 )
 def test_an_error_has_the_column_of_the_mistake(text: str, column: int, message: str) -> None:
@@ -158,7 +185,8 @@ def test_an_error_shows_the_line_and_points_at_the_column() -> None:
     with pytest.raises(MatchError) as raised:
         Match.parse("proto tcp and\n  orig.dport x or zone 1")
     assert str(raised.value).splitlines() == [
-        "orig.dport must be a number or a range such as 80-90; got 'x', at line 2, column 14:",
+        "orig.dport must be a number or a range such as 80-90, or the name of a service; got 'x', "
+        "at line 2, column 14:",
         "    orig.dport x or zone 1",
         "               ^",
     ]

@@ -7,20 +7,22 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..arguments import parse_entry_text, parse_tuple_text
-from ..flow_options import add_state_options, helper_of, protoinfo_of
+from ..durations import ENTRY_RANGE, FORMS, parse_new_timeout
+from ..flow_options import add_state_options, check_state_of, helper_of, protoinfo_of
 from ..parsing import Commands, Parser
 from ..running import run_requests
 from ..value_arguments import (
     parse_labels,
     parse_mark,
     parse_nat_range,
-    parse_seconds,
     parse_status,
     parse_zone,
 )
 
 if TYPE_CHECKING:
+    from ...connection import Connection
     from ...model.flow import Flow
+    from ...model.nat import NATRange
 
 _RANGE = "ADDRESS[-ADDRESS][:PORT[-PORT]]"
 
@@ -34,6 +36,7 @@ def add(commands: Commands) -> None:
         _run,
         commands.netns,
         commands.json,
+        commands.dry_run,
         help="create an entry",
         description="Create an entry, and print it as the kernel then has it. A TCP entry without "
         "a state becomes ESTABLISHED. Fail if an entry has the tuple already.",
@@ -44,10 +47,10 @@ def add(commands: Commands) -> None:
     option = fields.add_argument
     option(
         "--timeout",
-        type=parse_seconds,
+        type=parse_new_timeout,
         required=True,
         metavar="SECONDS",
-        help="expire after this time in seconds, such as 600, or as 10m or 2h",
+        help=f"expire after this time: {FORMS}; {ENTRY_RANGE}",
     )
     option(
         "--reply",
@@ -95,16 +98,21 @@ def _flow_of(options: argparse.Namespace) -> Flow:
     """Return the flow that the options describe. An invalid combination is an error."""
     from ...errors import EncodeError
     from ...model.flow import Flow
-    from ...model.protocols import TCP
     from ..tuple_arguments import parse_tuple
 
     parser: Parser = options.parser
     orig = parse_tuple(parser, options.tuple)
     for name in ("snat", "dnat"):
-        if options.reply is not None and getattr(options, name) is not None:
+        target: NATRange | None = getattr(options, name)
+        if target is None:
+            continue
+        if options.reply is not None:
             parser.error(f"argument --{name}: not allowed with --reply")
-    if options.state is not None and orig.proto != TCP:
-        parser.error("argument --state: only flows of tcp have this; see --protoinfo")
+        if target.address_min is not None and target.address_min.version != orig.src.version:
+            parser.error(
+                f"argument --{name}: {target.address_min} is not an address of the flow's family"
+            )
+    check_state_of(options, orig.proto)
     try:
         reply = orig.inverse if options.reply is None else options.reply
     except EncodeError as error:
@@ -129,21 +137,48 @@ def _flow_of(options: argparse.Namespace) -> Flow:
 async def _create(options: argparse.Namespace, flow: Flow) -> None:
     from ...connecting import connect
     from ...errors import AlreadyExists
-    from ..bulk_changes import FlowPrinter
+    from ..bulk_changes import FlowPrinter, print_one
+    from ..durations import shortened
     from ..failures import CommandError
+    from ..output import report
     from ..summaries import report_summary
 
     async with connect(netns=options.netns) as conn:
+        if options.dry_run:
+            await _check_creation(conn, flow)
+            print_one(flow, options, "created")
+            return
         try:
             created = await conn.create(flow, nat_src=options.snat, nat_dst=options.dnat)
         except AlreadyExists as error:
-            zone = "" if flow.zone is None else f" zone {flow.zone}"
-            raise CommandError(
-                f"{error}. To change the entry: conntrack-aio update --tuple '{flow.orig}{zone}'"
-            ) from error
+            raise CommandError(f"{error}. {_how_to_change(flow)}") from error
     FlowPrinter(json=options.json).write([created])
     report_summary(options, "1 flow created")
+    if text := shortened(flow.timeout, created.timeout):
+        report(text)
     if flow.labels and not created.labels:
         report_summary(
             options, "the kernel dropped the labels: no rule of this namespace uses labels"
         )
+
+
+async def _check_creation(conn: Connection, flow: Flow) -> None:
+    """Check what can be checked without creating the entry.
+
+    :raises CommandError: when an entry has one of its tuples.
+    """
+    from ...errors import NotFound
+    from ..failures import CommandError
+
+    flow.validate()
+    for tuple_ in (flow.orig, flow.reply):
+        try:
+            await conn.get(tuple_, zone=flow.zone)
+        except NotFound:
+            continue
+        raise CommandError(f"an entry already has the tuple {tuple_}. {_how_to_change(flow)}")
+
+
+def _how_to_change(flow: Flow) -> str:
+    zone = "" if flow.zone is None else f" zone {flow.zone}"
+    return f"To change the entry: conntrack-aio update --tuple '{flow.orig}{zone}'"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add the subcommand."""
-    commands.add_changing(
+    command = commands.add_changing(
         "delete",
         _run,
         help="delete the flows that match",
@@ -23,6 +23,7 @@ def add(commands: Commands) -> None:
         "flow is deleted just after it was read, by its tuple, zone and id and, if it has one, its "
         "start time. At a terminal, ask before more than 200 flows are deleted.",
     )
+    command.if_match_empty += "; only `flush --all` deletes every flow"
 
 
 def _run(options: argparse.Namespace) -> int | None:

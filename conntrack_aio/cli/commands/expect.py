@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..arguments import parse_entry_text
+from ..durations import EXPECTATION_MOST, FORMS, parse_expectation_timeout
 from ..flushing import add_flush, flush_listed
 from ..parsing import Commands, Parser
 from ..running import connected
@@ -13,7 +14,6 @@ from ..value_arguments import (
     number,
     parse_expect_flags,
     parse_family,
-    parse_seconds,
     parse_zone,
 )
 
@@ -120,10 +120,10 @@ def _add_changing(group: Commands) -> None:
     _add_tuple(update)
     update.add_argument(
         "--timeout",
-        type=parse_seconds,
+        type=parse_expectation_timeout,
         required=True,
         metavar="SECONDS",
-        help="expire after this time in seconds, such as 600, or as 10m or 2h",
+        help=f"expire after this time: {FORMS}; at most {EXPECTATION_MOST}",
     )
     delete = group.add(
         "delete",
@@ -186,10 +186,10 @@ def _add_creation(command: Parser) -> None:
     option("--any-sport", action="store_true", help="match any source port, or any ICMP id")
     option(
         "--timeout",
-        type=parse_seconds,
+        type=parse_expectation_timeout,
         metavar="SECONDS",
-        help="expire after this time in seconds, such as 600, or as 10m or 2h (default: the "
-        "timeout of the helper)",
+        help=f"expire after this time: {FORMS}; at most {EXPECTATION_MOST} (default: the timeout "
+        "of the helper)",
     )
     option(
         "--flags",

@@ -25,12 +25,14 @@ def add(commands: Commands) -> None:
 
 async def _flush(conn: Connection, options: argparse.Namespace) -> None:
     from ..bulk_changes import print_matching
-    from ..summaries import count_of, report_summary
+    from ..summaries import count_of, report_numbers
 
     if options.dry_run:
         await print_matching(conn, None, options, "deleted")
         return
-    count = count_of(await conn.count(), "flow")
-    confirm_flush(options, "flow", count)
+    number = await conn.count()
+    count = count_of(number, "flow")
+    if number:
+        confirm_flush(options, "flow", count)
     await conn.flush()
-    report_summary(options, f"{count} deleted")
+    report_numbers(options, {"deleted": number}, f"{count} deleted")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from ..durations import FORMS, parse_policy_timeout
 from ..flushing import add_flush, flush_listed
 from ..parsing import Commands, Parser
 from ..running import connected
-from ..value_arguments import number, parse_family, parse_protocol, parse_seconds
+from ..value_arguments import number, parse_family, parse_protocol
 
 if TYPE_CHECKING:
     from ...connection import Connection
     from ...model.enums import HelperStatus
-    from ...model.helpers import ExpectPolicy
+    from ...model.helpers import ExpectPolicy, UserspaceHelper
 
 _NOUN = "user-space helper"
 _STATUS: Final = ("enabled", "disabled")
@@ -66,6 +68,7 @@ def _add_changing(group: Commands) -> None:
         "create",
         connected(_create, _check_policies),
         *shared,
+        group.dry_run,
         help="create a helper",
         description="Create a helper, and print it as the kernel then has it.",
     )
@@ -92,6 +95,7 @@ def _add_changing(group: Commands) -> None:
         "delete",
         connected(_delete),
         *shared,
+        group.dry_run,
         help="delete a helper",
         description="Delete a helper, and print it as it was. Fail if there is none with this "
         "name, family and protocol, or if a rule or a connection uses it.",
@@ -125,7 +129,7 @@ def _add_values(command: Parser, *, required: bool) -> None:
         required=required,
         metavar="NAME:MAX:SECONDS",
         help="the limits of a class of expectations: its name, how many a connection may have at "
-        "a time, and their timeout (up to four times, in order)",
+        f"a time, and their timeout, {FORMS} (up to four times, in order)",
     )
     command.add_argument(
         "--queue", type=number("queue", 0xFFFF), metavar="NUMBER", help="the NFQUEUE, 0 to 65535"
@@ -148,7 +152,7 @@ def _parse_policy(value: str) -> ExpectPolicy:
     return ExpectPolicy(
         name=name,
         expect_max=number("number of expectations", 255)(limits[0]),
-        expect_timeout=parse_seconds(limits[1]),
+        expect_timeout=parse_policy_timeout(limits[1]),
     )
 
 
@@ -204,6 +208,10 @@ async def _create(conn: Connection, options: argparse.Namespace) -> None:
         private_data_length=options.private_data_length,
         status=_status_of(options),
     )
+    if options.dry_run:
+        await _check_creation(conn, helper)
+        print_one(options, helper, _NOUN, "would be created")
+        return
     try:
         created = await conn.helpers.create(helper)
     except AlreadyExists as error:
@@ -212,6 +220,19 @@ async def _create(conn: Connection, options: argparse.Namespace) -> None:
             "`helpers update` changes it"
         ) from error
     print_one(options, created, _NOUN, "created")
+
+
+async def _check_creation(conn: Connection, helper: UserspaceHelper) -> None:
+    """Check that there is no such helper.
+
+    :raises CommandError: when there is one.
+    """
+    from ...errors import NotFound
+    from ..failures import CommandError
+
+    with suppress(NotFound):
+        await conn.helpers.get(*helper.key)
+        raise CommandError("there is one with this name, family and protocol")
 
 
 async def _update(conn: Connection, options: argparse.Namespace) -> None:
@@ -228,6 +249,9 @@ async def _delete(conn: Connection, options: argparse.Namespace) -> None:
     from ..object_lines import print_one
 
     found = await conn.helpers.get(*_key_of(options))
+    if options.dry_run:
+        print_one(options, found, _NOUN, "would be deleted")
+        return
     await conn.helpers.delete(*found.key)
     print_one(options, found, _NOUN, "deleted")
 

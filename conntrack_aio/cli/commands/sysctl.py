@@ -13,6 +13,7 @@ _EPILOG: Final = """\
 NAME is that of the sysctl with or without its prefix: acct, nf_conntrack_acct
 or net.netfilter.nf_conntrack_acct. A switch is 0 or 1 (also off and on), events
 is 0, 1 or 2 (also off, always and auto), everything else a number.
+Seconds may be written as 90s, 10m, 1h30m or 2d, and bytes as 8192K or 8M.
 
 All arguments are checked before anything is set. Then the settings are printed
 as they are now, so what was set is printed, too. Settings that this kernel does

@@ -6,16 +6,18 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Final
 
+from ..durations import EVERY_KERNEL_KEEPS, duration
 from ..failures import CommandError
 from ..parsing import Commands, Parser
 from ..running import connected
-from ..value_arguments import parse_family, parse_seconds, unknown_name
+from ..value_arguments import parse_family, unknown_name
 
 if TYPE_CHECKING:
     from ...connection import Connection
     from ...model.timeouts import ProtocolTimeouts, TimeoutPolicy
 
 _NOUN = "timeout policy"
+_parse_seconds: Final = duration(0, 0xFFFFFFFF)
 _CLASSES: Final = {
     "tcp": "TCPTimeouts",
     "udp": "UDPTimeouts",
@@ -30,9 +32,20 @@ _CLASSES: Final = {
 """The class of the timeouts of each protocol."""
 
 _EPILOG: Final = """\
-A TIMEOUT is the name of a state and its seconds, such as established=600 or
-established=2h. `conntrack-aio timeouts defaults` prints the names that each
-protocol has. The protocol generic is every one without a tracker of its own."""
+A TIMEOUT is the name of a state and a number of seconds, such as
+established=600, or a duration such as 90s, 10m, 1h30m or 2d. At most it is
+2147483 seconds, which every kernel can count. `conntrack-aio timeouts defaults`
+prints the names that each protocol has. The protocol generic is every one
+without a tracker of its own."""
+
+_SYSCTLS: Final = {
+    "unreplied": "",
+    "timeout": "",
+    "replied": "_stream",
+    "retrans": "_max_retrans",
+    "unack": "_unacknowledged",
+}
+"""How the sysctl of a default timeout ends, where it is not the name of the timeout."""
 
 
 def add(commands: Commands) -> None:
@@ -167,7 +180,7 @@ def _add_timeouts(command: Parser, nargs: str) -> None:
         nargs=nargs,
         type=_parse_timeout,
         metavar="TIMEOUT",
-        help="a timeout, such as established=600",
+        help="a timeout, such as established=600 or established=1h30m",
     )
 
 
@@ -181,7 +194,24 @@ def _parse_timeout(value: str) -> tuple[str, int]:
     name, sign, seconds = value.partition("=")
     if not sign or not re.fullmatch(r"\w+", name):
         raise argparse.ArgumentTypeError(f"{value[:40]!r} is not a timeout such as established=600")
-    return name.lower(), parse_seconds(seconds)
+    return name.lower(), _parse_seconds(seconds)
+
+
+def _why_too_long(options: argparse.Namespace, proto: str, name: str, seconds: int) -> str:
+    """Return the error for a timeout that some kernel cannot count, with what to do instead."""
+    from ...model.settings import SETTINGS
+
+    text = (
+        f"argument TIMEOUT: {name}={seconds} is above {EVERY_KERNEL_KEEPS} seconds, the most that "
+        "a kernel with 1000 ticks per second can count"
+    )
+    setting = f"{proto}_timeout{_SYSCTLS.get(name, f'_{name}')}"
+    if options.verb == "set-defaults" and setting in SETTINGS and not SETTINGS[setting].until:
+        text += (
+            "; the setting takes more where the kernel has fewer: "
+            f"conntrack-aio sysctl {setting}={seconds}"
+        )
+    return text
 
 
 def _timeouts_of(
@@ -199,6 +229,8 @@ def _timeouts_of(
             )
         if name in values:
             options.parser.error(f"argument TIMEOUT: {name} is given twice")
+        if seconds > EVERY_KERNEL_KEEPS:
+            options.parser.error(_why_too_long(options, proto, name, seconds))
         values[name] = seconds
     return cls(**values)
 

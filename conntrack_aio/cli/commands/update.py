@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import AsyncIterable
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
-from ..flow_options import add_state_options, helper_of, protoinfo_of
+from ..durations import ENTRY_RANGE, FORMS, parse_entry_timeout
+from ..flow_options import (
+    add_state_options,
+    check_state_of,
+    helper_of,
+    protocol_with_state,
+    protoinfo_of,
+)
 from ..parsing import Commands, Parser, require_match_or_tuple
 from ..running import run_async, run_requests
-from ..value_arguments import parse_labels, parse_masked_mark, parse_seconds, parse_status
+from ..value_arguments import parse_labels, parse_masked_mark, parse_status
 
 if TYPE_CHECKING:
+    from ...connection import Connection
     from ...errors import ConntrackError
+    from ...filters.match import Match
+    from ...model.flow import Flow
     from ...model.update import FlowUpdate
+    from ..bulk_changes import Tally
 
 _ALIKE: Final = (
     ("labels", "clear_labels", "add_label", "remove_label"),
@@ -29,9 +42,11 @@ def add(commands: Commands) -> None:
         _run,
         help="change the flows that match",
         description="Change the given fields of each flow that matches, and no others. Report how "
-        "many were changed, and each flow that could not be changed with the reason. To change all "
-        "flows, pass `all` as the MATCH. At a terminal, ask before more than 200 flows are "
-        "changed.",
+        "many were changed, and how many could not be changed for each reason, with examples. The "
+        "state of a protocol changes only in flows of that protocol; the others are skipped. To "
+        "change all flows, pass `all` as the MATCH. At a terminal, ask before more than 200 flows "
+        "are changed. With --json, print one object with the numbers of flows: updated, skipped, "
+        "ended and failed.",
     )
     _add_fields(command)
 
@@ -47,9 +62,9 @@ def _add_fields(command: Parser) -> None:
     )
     add(
         "--timeout",
-        type=parse_seconds,
+        type=parse_entry_timeout,
         metavar="SECONDS",
-        help="expire after this time in seconds, such as 600, or as 10m or 2h",
+        help=f"expire after this time: {FORMS}; {ENTRY_RANGE}",
     )
     add(
         "--status",
@@ -92,6 +107,7 @@ def _run(options: argparse.Namespace) -> int | None:
     require_match_or_tuple(options, "the MATCH `all` selects every flow")
     if options.tuple is None:
         return run_async(partial(_update, options, update))
+    check_state_of(options, options.tuple.proto)
     return run_requests(partial(_update_one, options, update))
 
 
@@ -135,27 +151,74 @@ def _labels_of(options: argparse.Namespace) -> FlowUpdate:
     return {"labels": added, "labels_mask": added | removed} if added | removed else {}
 
 
+def _of_protocol(match: Match, proto: int) -> Match:
+    """Return the match for those of its flows that have a protocol."""
+    from ...errors import MatchError
+    from ...filters.match import Match
+
+    try:
+        return match & Match(proto=proto)
+    except MatchError:  # it names other protocols
+        return Match.parse("none")
+
+
+class _Able:
+    """The flows of a dump to which the change applies. The others are counted as skipped."""
+
+    def __init__(self, flows: AsyncIterable[Flow], proto: int | None, tally: Tally) -> None:
+        """Begin with the first flow.
+
+        :param flows: the flows.
+        :param proto: the protocol that the flows must have, or ``None``.
+        :param tally: counts those that have another protocol.
+        """
+        self._flows = aiter(flows)
+        self._proto = proto
+        self._tally = tally
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Flow:
+        while True:
+            flow = await anext(self._flows)
+            if self._proto is None or flow.orig.proto == self._proto:
+                return flow
+            self._tally.skipped += 1
+
+
 async def _update(options: argparse.Namespace, update: FlowUpdate) -> int | None:
     from ...connecting import connect
+    from ...model.protocols import PROTOCOL_NAMES
     from ..bulk_changes import Tally, ask_about_matching, change_matching, print_matching
-    from ..summaries import report_summary
+    from ..summaries import report_numbers
 
     match = options.match
+    proto = protocol_with_state(options)
+    able = match if proto is None else _of_protocol(match, proto)
     async with connect(netns=options.netns) as conn:
         if options.dry_run:
-            await print_matching(conn, match, options, "updated")
+            await print_matching(conn, able, options, "updated")
             return None
-        await ask_about_matching(conn, match, options, "update", "updated")
+        await ask_about_matching(conn, able, options, "update", "updated")
         tally = Tally("updated", ignores=partial(_has_no_label_to_clear, update))
+        tally.why_skipped = f"only flows of {PROTOCOL_NAMES.get(proto or 0)} have this state"
+        last: list[Flow] = []
+
+        def on_done(flows: list[Flow]) -> None:
+            last[:] = flows[-1:] or last
+
         await change_matching(
             conn,
             match,
-            lambda flows: conn.update_many(flows, **update),
+            lambda flows: conn.update_many(_Able(flows, proto, tally), **update),
             tally,
-            on_done=lambda _: None,
+            on_done,
             shows_progress=not options.quiet,
         )
-    report_summary(options, tally)
+        report_numbers(options, tally.numbers, tally)
+        for flow in last:
+            await _report_short_timeout(conn, flow, options.timeout)
     return 1 if tally.failed else None
 
 
@@ -164,7 +227,7 @@ async def _update_one(options: argparse.Namespace, update: FlowUpdate) -> None:
     from ...errors import ConntrackError
     from ..bulk_changes import print_one
     from ..looking_up import look_up
-    from ..summaries import report_summary
+    from ..summaries import report_numbers
 
     async with connect(netns=options.netns) as conn:
         flow = await look_up(conn, options.tuple, options.zone)
@@ -176,7 +239,22 @@ async def _update_one(options: argparse.Namespace, update: FlowUpdate) -> None:
         except ConntrackError as error:
             if not _has_no_label_to_clear(update, error):
                 raise
-    report_summary(options, "1 flow updated")
+        numbers = {"updated": 1, "skipped": 0, "ended": 0, "failed": 0}
+        report_numbers(options, numbers, "1 flow updated")
+        await _report_short_timeout(conn, flow, options.timeout)
+
+
+async def _report_short_timeout(conn: Connection, flow: Flow, seconds: int | None) -> None:
+    """Report that the kernel has shortened the timeout that a flow was given, if it has."""
+    from ...errors import NotFound
+    from ..durations import EVERY_KERNEL_KEEPS, shortened
+    from ..output import report
+
+    if seconds is None or seconds <= EVERY_KERNEL_KEEPS:
+        return
+    with suppress(NotFound):  # it ended since
+        if text := shortened(seconds, (await conn.get(flow)).timeout):
+            report(text)
 
 
 def _has_no_label_to_clear(update: FlowUpdate, error: ConntrackError) -> bool:

@@ -21,7 +21,7 @@ from ...model.protocols import TCP
 from ...model.protoinfo import TCPInfo
 from ...model.requests import RequestOnly
 from ...model.tuples import IPAddress
-from ...model.values import describe_value, number_within, plain_number
+from ...model.values import number_within, plain_number
 from ..packed_requests import RequestValue, UnsupportedShape
 from ..reference import encode_fields
 from .common import as_argument
@@ -145,7 +145,7 @@ def _nat_range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) 
             raise EncodeError(error.reason, (name, *error.path)) from None
     if value.address_min is not None and type(value.address_min) is not type(flow.orig.src):
         raise EncodeError(
-            f"{describe_value(value.address_min)} is not an address of the flow's family",
+            f"{value.address_min} is not an address of the flow's family",
             (name, "address_min"),
         )
     if flow.reply.without_zone != flow.orig.inverse:

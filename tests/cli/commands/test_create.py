@@ -37,6 +37,43 @@ def test_it_prints_the_entry_as_the_kernel_has_it(lab: Lab) -> None:
     assert (flow.orig, flow.reply, flow.mark) == (ORIG, ORIG.inverse, 0)
 
 
+def test_a_timeout_that_the_kernel_shortens_is_reported(lab: Lab) -> None:
+    most = "21474836"  # no kernel with more than 100 ticks per second keeps it
+    status, _, err = run(lab, "create", *WORDS, "--timeout", most)
+    (flow,) = table(lab).values()
+    assert flow.timeout is not None
+    assert (status, err.splitlines()[0]) == (0, CREATED.strip())
+    is_shortened = flow.timeout < int(most) - 60
+    assert ("the kernel keeps no longer timeout than" in err) == is_shortened
+    status, _, err = run(lab, "update", "all", "--timeout", "100d")
+    (flow,) = table(lab).values()
+    assert flow.timeout is not None
+    assert status == 0
+    assert ("the kernel keeps no longer timeout than" in err) == (flow.timeout < 8600000)
+    one = run(lab, "update", "--tuple", str(ORIG), "--timeout", "100d")
+    assert one == (status, "", err)
+
+
+def test_a_dry_run_prints_the_flow_and_creates_none(lab: Lab) -> None:
+    arguments = (*WORDS, "--timeout", "1h30m", "--mark", "7", "--dry-run")
+    status, out, err = run(lab, "create", *arguments)
+    assert (status, err) == (0, "conntrack-aio: 1 flow would be created\n")
+    assert out.startswith("tcp ")
+    assert "timeout=5400" in out
+    assert count(lab) == 0
+    create(lab, [Flow.tcp("10.0.0.1", 1000, "10.1.0.1", 80, timeout=600)])
+    status, out, err = run(lab, "create", *arguments)
+    assert (status, out) == (1, "")
+    assert "an entry already has the tuple" in err
+
+
+def test_gre_has_keys_in_the_place_of_ports(lab: Lab) -> None:
+    status, _, err = run(lab, "create", "gre", "10.1.0.1", "10.1.0.2", "--timeout", "60")
+    assert status == 2
+    assert "gre needs a key as the port: 10.1.0.1:KEY, 0 if it has none" in err
+    assert created(lab, "gre", "10.1.0.1:0", "10.1.0.2:0", "--timeout", "60").orig.proto == 47
+
+
 def test_fields_are_set(lab: Lab) -> None:
     flow = created(
         lab,
@@ -136,6 +173,8 @@ def test_a_missing_master_is_a_failure(lab: Lab) -> None:
         ("--timeout 5", "the following arguments are required: TUPLE"),
         ("tcp 10.0.0.1 10.0.0.2:2 --timeout 5", "tcp needs a port"),
         ("tcp 10.0.0.1:1 10.0.0.2:2 --timeout soon", "invalid number of seconds 'soon'"),
+        ("tcp 10.0.0.1:1 10.0.0.2:2 --timeout 0", "the entry would end at once"),
+        ("tcp 10.0.0.1:1 10.0.0.2:2 --timeout 4294967295", "range from 1 to 21474836 seconds"),
         ("icmp 10.0.0.1 10.0.0.2 id=1 type=3 --timeout 5", "must be a type with a reply"),
         (
             "tcp 10.0.0.1:1 10.0.0.2:2 --timeout 5 --snat 10.0.0.3 --reply tcp",

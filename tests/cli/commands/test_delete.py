@@ -89,7 +89,13 @@ def test_a_dry_run_prints_the_flows_and_deletes_none(lab: Lab) -> None:
         ((), "a MATCH or --tuple is required; `flush --all` deletes every flow"),
         (("all",), "it selects every flow; `flush --all` deletes every flow"),
         (("mark 1 or not mark 1",), "it selects every flow"),
-        (("",), "the match is empty"),
+        (
+            ("",),
+            "the match is empty; `delete` requires one, so nothing was changed; only `flush --all` "
+            "deletes every flow\n",
+        ),
+        ((" ", ""), "the match is empty; `delete` requires one"),
+        (("proto", ""), "one of the arguments is empty"),
         (("mark", "1", "--tuple", "udp 10.0.0.1:1 10.0.0.2:2"), "--tuple: not allowed"),
         (("--tuple", "udp 10.0.0.1:1 10.0.0.2"), "--tuple: udp needs a port"),
     ],

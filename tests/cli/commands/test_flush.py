@@ -22,6 +22,17 @@ def test_a_script_deletes_every_flow(lab: Lab) -> None:
     assert run(lab, "flush", "--all") == (0, "", "conntrack-aio: 2 flows deleted\n")
     assert count(lab) == 0
     assert run(lab, "flush", "--all", "--quiet") == (0, "", "")
+    create(lab, FLOWS)
+    assert run(lab, "flush", "--all", "--quiet", "--json") == (0, '{"deleted": 2}\n', "")
+    out = run(lab, "expect", "flush", "--all", "--quiet", "--json").out
+    assert out == '{"deleted": 0}\n'
+
+
+def test_an_empty_table_needs_no_question(lab: Lab) -> None:
+    for group in ((), ("expect",)):
+        with Terminal(lab, *COMMAND, *group, "flush", "--all") as terminal:
+            assert terminal.wait() == 0
+            assert "[y/N]" not in terminal.output
 
 
 @pytest.mark.parametrize("arguments", [(), ("--yes",), ("--dry-run",), ("mark", "1")])
@@ -54,6 +65,7 @@ def test_at_a_terminal_it_asks_with_the_number_of_flows(
         terminal.type(answer)
         assert terminal.wait() == status
         assert ("nothing was deleted" in terminal.output) == (status == 1)
+        assert terminal.output.endswith("\n")
     assert count(lab) == remaining
 
 

@@ -58,6 +58,20 @@ def test_a_helper_is_created_and_printed(machine: Machine) -> None:
     assert machine.run("list") == (0, LINE, "")
 
 
+def test_a_dry_run_creates_and_deletes_nothing(machine: Machine) -> None:
+    status, out, err = machine.run(*CREATE, "--queue", "3", "--dry-run")
+    assert (status, err) == (0, "conntrack-aio: 1 user-space helper would be created\n")
+    assert out.startswith("ftp ipv4 tcp queue=3 ")
+    assert not machine.helpers()
+    machine.run(*CREATE)
+    status, out, err = machine.run(*CREATE, "--dry-run")
+    assert (status, out) == (1, "")
+    assert "there is one with this name, family and protocol" in err
+    status, out, err = machine.run("delete", "ftp", "ipv4", "tcp", "--dry-run")
+    assert (status, err) == (0, "conntrack-aio: 1 user-space helper would be deleted\n")
+    assert machine.helpers()
+
+
 def test_helpers_are_selected_by_name_family_and_protocol(machine: Machine) -> None:
     for key in (("ftp", "ipv4", "tcp"), ("ftp", "ipv6", "tcp"), ("tftp", "ipv4", "udp")):
         assert machine.run("create", *key, "--policy", "data:1:60").status == 0

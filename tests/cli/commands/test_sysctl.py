@@ -90,8 +90,14 @@ def test_a_setting_that_this_kernel_does_not_have_is_a_failure(lab: Lab) -> None
         ("acct=2", "acct must be one of 0, off, false, 1, on, true; got '2'"),
         ("acct=", "acct must be one of"),
         ("events=3", "events must be one of 0, off, 1, always, 2, auto; got '3'"),
-        ("udp_timeout=-1", "udp_timeout must be a number of seconds; got '-1'"),
+        (
+            "udp_timeout=-1",
+            "udp_timeout must be a number of seconds, or a duration such as 1h30m; got",
+        ),
         ("udp_timeout=٣", "udp_timeout must be a number of seconds"),
+        ("udp_timeout=1w", "udp_timeout must be a number of seconds, or a duration"),
+        ("frag6_high_thresh=1k", "must be a number of bytes, which may end in K, M, G or T"),
+        ("max=1K", "max must be a number; got '1K'"),
         ("max=1e5", "max must be a number; got '1e5'"),
         (f"max={1 << 64}", "max must be at most 18446744073709551615"),
         ("=1", "unknown setting ''"),
@@ -112,3 +118,11 @@ def test_every_setting_has_a_description() -> None:
     texts = field_descriptions(ConntrackSysctls)
     assert texts.keys() == SETTINGS.keys()
     assert not [text for text in texts.values() if "`" in text or "\n" in text]
+
+
+def test_values_may_have_units(lab: Lab) -> None:
+    arguments = ("udp_timeout=1m30s", "tcp_timeout_established=5d", "frag6_high_thresh=5M")
+    assert run(lab, "sysctl", *arguments)[0] == 0
+    assert lab.read_sysctl("nf_conntrack_udp_timeout") == "90"
+    assert lab.read_sysctl("nf_conntrack_tcp_timeout_established") == "432000"
+    assert lab.read_sysctl("nf_conntrack_frag6_high_thresh") == str(5 << 20)

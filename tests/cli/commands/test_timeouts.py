@@ -124,6 +124,24 @@ def test_a_failure_in_between_reports_how_many_were_deleted() -> None:
     assert len(kernel.timeout_policies) == 1
 
 
+def test_every_default_timeout_has_the_setting_that_a_long_one_is_led_to(lab: Lab) -> None:
+    lines = run(lab, "timeouts", "defaults").out.splitlines()
+    settings = run(lab, "sysctl").out
+    for proto, *values in map(str.split, lines):
+        for value in values:
+            name, _, seconds = value.partition("=")
+            err = run_here("timeouts", "set-defaults", proto, f"{name}=30d").err
+            if ": conntrack-aio sysctl " in err:
+                setting = err.split()[-1].removesuffix("=2592000")
+                assert f"nf_conntrack_{setting} = {seconds}\n" in settings
+            else:
+                assert (proto, name) in {
+                    ("tcp", "syn_sent2"),
+                    ("sctp", "heartbeat_acked"),
+                    *(("udplite", name) for name in ("unreplied", "replied")),
+                }
+
+
 def test_defaults_are_printed_and_changed(lab: Lab) -> None:
     out = run(lab, "timeouts", "defaults").out
     assert "\nudp unreplied=30 replied=120\n" in out
@@ -150,6 +168,13 @@ def test_defaults_are_printed_and_changed(lab: Lab) -> None:
             "create web ipv4 tcp estab=1",
             "unknown timeout of tcp 'estab'; did you mean 'established'",
         ),
+        (
+            "set-defaults tcp retrans=30d",
+            "most that a kernel with 1000 ticks per second can count; the setting takes more "
+            "where the kernel has fewer: conntrack-aio sysctl tcp_timeout_max_retrans=2592000\n",
+        ),
+        ("set-defaults tcp syn_sent2=30d", "1000 ticks per second can count\n"),
+        ("create web ipv4 tcp established=30d", "1000 ticks per second can count\n"),
         ("update web", "the following arguments are required: TIMEOUT"),
         ("delete", "pass either a NAME or --unused"),
         ("delete web --unused", "pass either a NAME or --unused"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import attrs
@@ -103,16 +104,45 @@ def test_a_helper_is_detached(lab: Lab) -> None:
     assert updated(lab, flow, "--no-helper").helper is None
 
 
-def test_each_failure_names_the_flow_and_the_others_are_updated(lab: Lab) -> None:
+def test_a_state_changes_only_in_flows_of_its_protocol(lab: Lab) -> None:
     create(lab, [TCP, UDP])
-    status, out, err = run(lab, "update", "all", "--state", "close")
-    assert (status, out) == (1, "")
-    failure, summary = err.splitlines()
-    assert failure.startswith(f"conntrack-aio: {UDP.orig}: ")
-    assert summary == "conntrack-aio: 1 flow updated, 1 failed"
+    ran = run(lab, "update", "all", "--state", "close", "--dry-run")
+    assert ran.err == "conntrack-aio: 1 flow would be updated\n"
+    summary = "1 flow updated, 1 skipped: only flows of tcp have this state"
+    for option in (("--state", "close"), ("--protoinfo", '{"kind": "tcp", "state": "CLOSE"}')):
+        ran = run(lab, "update", "all", *option)
+        assert ran == (0, "", f"conntrack-aio: {summary}\n")
     protoinfo = table(lab)[str(TCP.orig)].protoinfo
     assert isinstance(protoinfo, TCPInfo)
     assert protoinfo.state is TCPState.CLOSE
+    status, out, err = run(lab, "update", "--tuple", str(UDP.orig), "--state", "close")
+    assert (status, out) == (2, "")
+    assert "argument --state: only flows of tcp have this" in err
+    status, out, err = run(lab, "update", "proto udp", "--state", "close")
+    assert (status, out) == (0, "")
+    assert err.startswith("conntrack-aio: 0 flows updated, 1 skipped: ")
+
+
+def test_failures_are_grouped_by_reason_and_name_the_options(lab: Lab) -> None:
+    with_helper = Flow.tcp("10.0.0.1", 1000, "10.1.0.1", 21, timeout=600)
+    with_helper.helper = Helper(name="ftp")
+    create(lab, [TCP, UDP, with_helper])
+    status, out, err = run(lab, "update", "all", "--helper", "irc", "--json")
+    assert (status, json.loads(out)) == (1, {"updated": 0, "skipped": 0, "ended": 0, "failed": 3})
+    *failures, summary = sorted(err.splitlines(), key=lambda line: "flows updated" in line)
+    assert summary == "conntrack-aio: 0 flows updated, 3 failed"
+    assert sorted(line.split(": ")[1] for line in failures) == ["1 not updated", "2 not updated"]
+    assert "cannot be replaced, only detached, with --no-helper. " in err
+
+
+def test_the_numbers_are_an_object_of_json(lab: Lab) -> None:
+    create(lab, [TCP, UDP])
+    status, out, err = run(lab, "update", "all", "--mark", "3", "--json")
+    assert (status, err) == (0, "conntrack-aio: 2 flows updated\n")
+    assert json.loads(out) == {"updated": 2, "skipped": 0, "ended": 0, "failed": 0}
+    ran = run(lab, "update", "--tuple", str(TCP.orig), "--mark", "3", "--json", "--quiet")
+    assert json.loads(ran.out)["updated"] == 1
+    assert ran.err == ""
 
 
 def test_a_dry_run_prints_the_flows_and_changes_none(lab: Lab) -> None:
@@ -173,6 +203,13 @@ def test_wrong_arguments_are_errors_before_anything_is_changed(line: str, messag
     status, out, err = run_here("update", *line.split())
     assert (status, out) == (2, "")
     assert err.splitlines()[-1].endswith(message)
+
+
+def test_an_empty_match_changes_nothing_and_no_advice_leads_to_every_flow() -> None:
+    status, out, err = run_here("update", "", "--mark", "4")
+    assert (status, out) == (2, "")
+    assert err.endswith("the match is empty; `update` requires one, so nothing was changed\n")
+    assert "all" not in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(("answer", "status", "marks"), [("y\n", 0, {6}), ("n\n", 1, {5})])
