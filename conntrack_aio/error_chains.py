@@ -6,7 +6,6 @@ A traceback refers to stack frames, and these to the flows and other objects tha
 from __future__ import annotations
 
 import copy
-import traceback
 from typing import TypeVar
 
 E = TypeVar("E", bound=BaseException)
@@ -34,6 +33,8 @@ def clear_frames(error: BaseException) -> None:
 
     The tracebacks still show where the errors were raised.
     """
+    import traceback  # takes long, and most programs end without an error
+
     for part in chain_of(error):
         traceback.clear_frames(part.__traceback__)
 

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
 from typing import Final
 
+from .column_widths import GAP, Fitting, RowFitting, widths_that_fit
 from .output import write_lines
 
+_GAP: Final = " " * GAP
 _ALIGNED_ROWS: Final = 1000
 """Rows that determine the widths of the columns."""
 
@@ -25,7 +27,8 @@ class AlignedRows:
     """Rows of text that are printed in columns.
 
     The first rows determine the widths: nothing is printed before there are enough of them, or
-    before :meth:`finish`. A longer cell of a later row moves the cells after it to the right.
+    before :meth:`finish`. A longer cell moves the cells after it to the right, as far as they are
+    not short enough themselves.
     """
 
     def __init__(
@@ -35,7 +38,7 @@ class AlignedRows:
         *,
         show_headings: bool = True,
         heading_style: str = "",
-        room: int | None = None,
+        fitting: Fitting | None = None,
     ) -> None:
         """Start with the row of headings.
 
@@ -43,13 +46,17 @@ class AlignedRows:
         :param to_the_right: whether each column is aligned to the right, as numbers are.
         :param show_headings: whether to print the headings.
         :param heading_style: the style of the headings; see :meth:`add`.
-        :param room: the width of the terminal. If the rows are wider, columns become narrower than
-            a few of their cells, so that one long address does not widen all rows.
+        :param fitting: how lines become as short as the terminal, instead of as long as the rows.
         """
         self._to_the_right = to_the_right
-        self._least = list(map(len, headings)) if show_headings else [0] * len(headings)
-        self._room = room
-        self._widths: list[int] | None = None
+        self._fitting = fitting
+        self._is_ready = False
+        """Whether the widths are known, so that rows can be printed."""
+        self._widths: list[int] = []
+        self._row_fitting: RowFitting | None = None
+        """Has the widths instead, if the lines must be as short as the terminal."""
+        self.left_out: set[int] = set()
+        """The places of the columns that are not printed because there is no room."""
         self._first: list[tuple[Sequence[str], Sequence[str] | None]] = []
         if show_headings:
             self._first.append((headings, [heading_style] * len(headings)))
@@ -64,7 +71,7 @@ class AlignedRows:
             ``"32"``; an empty text for none.
         """
         styled = zip(rows, repeat(None) if styles is None else styles, strict=False)
-        if self._widths is not None:
+        if self._is_ready:
             self._write(styled)
             return
         self._first += styled
@@ -73,38 +80,41 @@ class AlignedRows:
 
     def finish(self) -> None:
         """Print the rows that wait."""
-        if self._widths is None:
+        if not self._is_ready:
             rows = zip(*[row for row, _ in self._first], strict=True)
-            self._widths = self._widths_of([sorted(map(len, column)) for column in rows])
+            lengths = [sorted(map(len, column)) for column in rows]
+            if self._fitting is None or not lengths:
+                self._widths = [of_column[-1] for of_column in lengths]
+            else:
+                widths = widths_that_fit(lengths, self._fitting)
+                self._row_fitting = RowFitting(widths, self._to_the_right, self._fitting)
+                self.left_out = {place for place, width in enumerate(widths) if width is None}
+            self._is_ready = True
         self._write(self._first)
         self._first = []
 
-    def _widths_of(self, lengths: Sequence[Sequence[int]]) -> list[int]:
-        """Return the width of each column.
-
-        :param lengths: the lengths of the cells of each column, in ascending order.
-        """
-        widths = [of_column[-1] for of_column in lengths]
-        if self._room is None or sum(widths) + 2 * (len(widths) - 1) <= self._room:
-            return widths
-        most = [of_column[len(of_column) * 3 // 4] for of_column in lengths]
-        return list(map(max, most, self._least))
-
-    def _write(self, rows: Iterable[tuple[Sequence[str], Sequence[str] | None]]) -> None:
-        assert self._widths is not None
-        shape = list(zip(self._widths, self._to_the_right, strict=False))
-        lines: list[str] = []
-        for cells, styles in rows:
+    def _aligned(self, row: Sequence[str]) -> list[str | None]:
+        """Return the cells of a row with their padding; ``None`` for those that are left out."""
+        if self._row_fitting is not None:
+            aligned = self._row_fitting.cells(row)
+        else:
             aligned = [
                 cell.rjust(width) if right else cell.ljust(width)
-                for cell, (width, right) in zip(cells, shape, strict=True)
+                for cell, width, right in zip(row, self._widths, self._to_the_right, strict=True)
             ]
-            aligned[-1] = aligned[-1].rstrip()
+        last = aligned[-1]
+        aligned[-1] = last and last.rstrip()
+        return aligned
+
+    def _write(self, rows: Iterable[tuple[Sequence[str], Sequence[str] | None]]) -> None:
+        lines: list[str] = []
+        for cells, styles in rows:
+            aligned = self._aligned(cells)
             if styles is not None:
                 aligned = [
-                    f"\x1b[{style}m{cell}\x1b[0m" if style else cell
+                    f"\x1b[{style}m{cell}\x1b[0m" if style and cell else cell
                     for cell, style in zip(aligned, styles, strict=True)
                 ]
-            lines.append("  ".join(aligned).rstrip())
+            lines.append(_GAP.join([cell for cell in aligned if cell is not None]).rstrip())
         if lines:
             write_lines("\n".join(chain(lines, [""])))

@@ -22,6 +22,7 @@ def parse_match(
     command: argparse.ArgumentParser,
     arguments: Sequence[str],
     if_empty: str,
+    name: str = "MATCH",
 ) -> Match | None:
     """Return the match that the arguments express, or ``None`` for no arguments.
 
@@ -31,20 +32,21 @@ def parse_match(
     :param command: the parser that reports an error and exits.
     :param arguments: the arguments, which are one text together.
     :param if_empty: what the error for an empty match says to do.
+    :param name: what errors call the argument.
     """
     if not arguments:
         return None
     if not any(argument.strip() for argument in arguments):
-        command.error(f"argument MATCH: the match is empty; {if_empty}")
+        command.error(f"argument {name}: the match is empty; {if_empty}")
     if not all(argument.strip() for argument in arguments):
-        command.error("argument MATCH: one of the arguments is empty")
+        command.error(f"argument {name}: one of the arguments is empty")
     # The modules of filters take long to import.
     from ..filters.match import Match
 
     try:
         return Match.parse(" ".join(arguments))
     except MatchError as error:
-        command.error(f"argument MATCH: {error}")
+        command.error(f"argument {name}: {error}")
 
 
 def invalid_choice(value: str, choices: Iterable[str]) -> str:
@@ -76,10 +78,20 @@ def parse_netns(value: str) -> NetNS:
 
 def parse_tuple_text(value: str) -> Tuple:
     """Return the tuple of a text; see :mod:`.tuple_arguments`."""
+    from .tuple_arguments import read_tuple_alone
+
+    try:
+        return read_tuple_alone(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parse_entry_text(value: str) -> Tuple:
+    """Return the tuple of a text that names an entry: a tuple, or a line that ``list`` prints."""
     from .tuple_arguments import read_tuple
 
     try:
-        return read_tuple(value)
+        return read_tuple(value, listed=True)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -117,14 +129,14 @@ def parse_columns(value: str) -> tuple[FlowColumn, ...]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def parse_sort_column(value: str) -> tuple[FlowColumn, bool]:
-    """Return the column of flows to sort by, and whether the largest values come first."""
-    from .flow_columns import column_named
+def parse_sort_columns(value: str) -> tuple[tuple[FlowColumn, bool], ...]:
+    """Return the columns of flows to sort by, which are separated by commas.
 
-    try:
-        return column_named(value.removeprefix("-")), value.startswith("-")
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    :returns: each with whether the largest values come first.
+    """
+    signs = [name.strip().startswith("-") for name in value.split(",")]
+    names = [name.strip().removeprefix("-") for name in value.split(",")]
+    return tuple(zip(parse_columns(",".join(names)), signs, strict=True))
 
 
 def parse_zone(value: str) -> int:

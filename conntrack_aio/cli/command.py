@@ -48,7 +48,9 @@ _EPILOG: Final = """\
 Every command but demo, completion and install-links needs CAP_NET_ADMIN: run
 it as root, or give it the capability. `conntrack-aio COMMAND --help` and
 `man conntrack-aio-COMMAND` describe a command.
-`conntrack-aio nfct ...` takes the arguments of nfct(8).
+The command line of conntrack(8) is taken as well, if it begins with an option:
+`conntrack-aio -L -p tcp`. `conntrack-aio nfct ...` takes that of nfct(8). Links
+with the names of these programs take nothing else: see install-links.
 
 exit status:
   0    the command did what was asked
@@ -118,5 +120,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     ).parse_args(arguments)
     command: Parser = options.parser
     if command.parses_match:
-        options.match = parse_match(command, options.match, command.if_match_empty)
+        options.match = parse_match(
+            command, options.match, command.if_match_empty, command.match_name
+        )
     return options

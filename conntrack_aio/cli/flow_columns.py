@@ -45,6 +45,7 @@ from .column_values import (
     unreplied_style,
     zone_of,
 )
+from .column_widths import Shrinking
 from .terminal import short_number
 
 Text = Callable[[Any], str]
@@ -69,6 +70,8 @@ class FlowColumn:
     """Returns the value for JSON, where it is not ``None``."""
     key: Callable[[Any], Any] = lambda value: value
     """Returns what rows are sorted by, where the value is not ``None``."""
+    shrinking: Shrinking | None = None
+    """How it becomes narrower at a terminal without room for its longest text."""
     style: Callable[[Any], str] | None = None
     """Returns the style of a value at a terminal; see :meth:`.AlignedRows.add`."""
 
@@ -113,10 +116,23 @@ def json_row(columns: Sequence[FlowColumn], row: Sequence[Value]) -> dict[str, J
 
 # The values
 
+_COUNTERS: Final = ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes")
+_SETTINGS: Final = {**dict.fromkeys(_COUNTERS, "acct"), "start": "timestamp"}
+"""The settings without which the kernel does not record stored fields."""
+
 
 def needed_fields(columns: Sequence[FlowColumn]) -> tuple[str, ...]:
     """Return the names of the stored fields that columns need, each once."""
     return tuple(dict.fromkeys(name for column in columns for name in column.needs))
+
+
+def setting_of(column: FlowColumn) -> str | None:
+    """Return the setting without which the kernel records no values of a column.
+
+    :returns: a field of :class:`ConntrackSysctls`; ``None`` if the values need no setting.
+    """
+    found = {_SETTINGS.get(name) for name in column.needs}
+    return found.pop() if len(found) == 1 else None
 
 
 def rows_of_batch(columns: Sequence[FlowColumn], batch: ColumnBatch) -> Iterator[tuple[Value, ...]]:
@@ -179,12 +195,16 @@ def column_named(name: str) -> FlowColumn:
 
 
 _C = FlowColumn
+_CUT: Final = Shrinking(len("[UNREPLIED]"), cuts=True)
+_ADDRESS: Final = Shrinking(len("255.255.255.255"), cuts=False)
 
 
 def _tuple_columns(side: str) -> Iterator[FlowColumn]:
     """Yield the columns of a tuple: of the direction ``orig`` or ``reply``."""
     for name in ("src", "dst"):
-        yield _C(f"{side}.{name}", (f"{side}_{name}",), first_value, key=address_key)
+        yield _C(
+            f"{side}.{name}", (f"{side}_{name}",), first_value, shrinking=_ADDRESS, key=address_key
+        )
     for name in ("sport", "dport"):
         yield _C(
             f"{side}.{name}",
@@ -217,6 +237,7 @@ def _end_column(name: str, address: str, port: str) -> FlowColumn:
         short_text=end_name,
         json=lambda value: end_text(value.address, value.port),
         key=end_key,
+        shrinking=Shrinking(len("255.255.255.255:65535"), cuts=False),
     )
 
 
@@ -235,6 +256,7 @@ COLUMNS: Final[Mapping[str, FlowColumn]] = MappingProxyType(
                 first_value,
                 text=status_text,
                 json=status_names,
+                shrinking=_CUT,
                 style=status_style,
             ),
             _end_column("source", "orig_src", "orig_sport"),
@@ -247,6 +269,7 @@ COLUMNS: Final[Mapping[str, FlowColumn]] = MappingProxyType(
                     *(f"reply_{name}" for name in _TUPLE_NEEDS),
                 ),
                 translations_of,
+                shrinking=Shrinking(len("snat=255.255.255.255:65535"), cuts=True),
             ),
             *_tuple_columns("orig"),
             *_tuple_columns("reply"),
@@ -262,15 +285,16 @@ COLUMNS: Final[Mapping[str, FlowColumn]] = MappingProxyType(
                 first_value,
                 text=lambda value: ",".join(map(str, label_numbers(value))) or ABSENT,
                 json=label_numbers,
+                shrinking=_CUT,
             ),
-            _C("helper", ("helper_name",), first_value, text=printable),
+            _C("helper", ("helper_name",), first_value, text=printable, shrinking=_CUT),
             _C("timeout", ("timeout",), first_value, to_the_right=True),
             *_counter_columns(),
             _C("start", ("start",), first_value, text=time_text),
             _C("age", ("start",), age_of, to_the_right=True),
             _C("id", ("id",), first_value, to_the_right=True),
             _C("use", ("use",), first_value, to_the_right=True),
-            _C("secctx", ("secctx",), first_value, text=printable),
+            _C("secctx", ("secctx",), first_value, text=printable, shrinking=_CUT),
             _C(
                 "details",
                 (
@@ -279,6 +303,7 @@ COLUMNS: Final[Mapping[str, FlowColumn]] = MappingProxyType(
                 ),
                 details_of,
                 text=printable,
+                shrinking=_CUT,
                 style=unreplied_style,
             ),
         )
@@ -288,3 +313,6 @@ COLUMNS: Final[Mapping[str, FlowColumn]] = MappingProxyType(
 
 DEFAULT_COLUMNS: Final = parse_columns("proto,state,source,destination,nat,timeout,bytes,details")
 """The columns of the table at a terminal."""
+
+OPTIONAL_COLUMNS: Final = ("nat", "details", "bytes", "timeout")
+"""Those of them that may be left out, the most important ones first."""

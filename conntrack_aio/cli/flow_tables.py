@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from shutil import get_terminal_size
 from typing import Final
 
 from ..connection import Connection
 from .aligned import AlignedRows
 from .column_values import Value
+from .column_widths import Fitting
 from .flow_columns import (
     DEFAULT_COLUMNS,
+    OPTIONAL_COLUMNS,
     FlowColumn,
     FlowTexts,
     json_row,
     needed_fields,
     rows_of_batch,
 )
+from .hidden_values import HiddenValues
 from .output import write_lines
 from .progress import dump_progress
-from .sorting import SortedRows
+from .sorting import SortedRows, SortKey
 from .terminal import is_terminal, shows_colors
 
 _BOLD: Final = "1"
-_COUNTERS: Final = ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes")
 
 Row = tuple[Value, ...]
 
@@ -33,33 +35,17 @@ Row = tuple[Value, ...]
 async def print_table(conn: Connection, options: argparse.Namespace) -> set[str]:
     """Print the columns that the options ask for.
 
-    :returns: the settings that may hide something of these flows.
+    :returns: the settings that may hide values of these columns.
     """
     columns: Sequence[FlowColumn] = options.columns or DEFAULT_COLUMNS
-    hiding: set[str] = set()
-    write = _json_writer(columns) if options.json else _table_writer(columns, options)
-    async for rows in _rows(conn, options, columns):
-        hiding.add("events")
-        write(rows)
-        if "acct" not in hiding and _lack_counters(columns, rows):
-            hiding.add("acct")
-    write(None)
-    return hiding
-
-
-Write = Callable[[Sequence[Row] | None], None]
-"""Writes rows; ``None`` after the last ones."""
-
-
-def _json_writer(columns: Sequence[FlowColumn]) -> Write:
-    def write(rows: Iterable[Row] | None) -> None:
-        lines = [json.dumps(json_row(columns, row)) for row in rows or ()]
-        write_lines("\n".join([*lines, ""]))
-
-    return write
-
-
-def _table_writer(columns: Sequence[FlowColumn], options: argparse.Namespace) -> Write:
+    sorted_by = [column for column, _ in options.sort if column not in columns]
+    hidden = HiddenValues([*columns, *sorted_by])
+    rows = _rows(conn, options, (*columns, *sorted_by), len(columns), hidden)
+    if options.json:
+        async for some in rows:
+            lines = [json.dumps(json_row(columns, row)) for row in some]
+            write_lines("\n".join([*lines, ""]))
+        return hidden.settings()
     at_terminal, colors = is_terminal(), shows_colors()
     texts = FlowTexts(columns, short=at_terminal and not options.numeric, colors=colors)
     table = AlignedRows(
@@ -67,48 +53,62 @@ def _table_writer(columns: Sequence[FlowColumn], options: argparse.Namespace) ->
         [column.to_the_right for column in columns],
         show_headings=not options.no_header,
         heading_style=_BOLD if colors else "",
-        room=get_terminal_size().columns if at_terminal else None,
+        fitting=_fitting_of(columns, options) if at_terminal else None,
     )
+    async for some in rows:
+        table.add(map(texts.cells, some), map(texts.styles, some) if colors else None)
+    table.finish()
+    return hidden.settings(table.left_out)
 
-    def write(rows: Sequence[Row] | None) -> None:
-        if rows is None:
-            table.finish()
-        else:
-            table.add(map(texts.cells, rows), map(texts.styles, rows) if colors else None)
 
-    return write
+def _fitting_of(columns: Sequence[FlowColumn], options: argparse.Namespace) -> Fitting:
+    """Return how to make columns fit the terminal. Columns that were asked for are not left out."""
+    optional: list[int] = []
+    if not options.columns:
+        asked_for = [column.name for column, _ in options.sort]
+        names = [column.name for column in columns]
+        optional = [names.index(name) for name in OPTIONAL_COLUMNS if name not in asked_for]
+    shrinking = [column.shrinking for column in columns]
+    return Fitting(get_terminal_size().columns, shrinking, optional)
 
 
 async def _rows(
-    conn: Connection, options: argparse.Namespace, columns: Sequence[FlowColumn]
+    conn: Connection,
+    options: argparse.Namespace,
+    wanted: Sequence[FlowColumn],
+    printed: int,
+    hidden: HiddenValues,
 ) -> AsyncIterator[Sequence[Row]]:
-    """Yield the rows of the table in the order and number that the options ask for."""
-    by: FlowColumn | None = options.sort
+    """Yield the rows of the table in the order and number that the options ask for.
+
+    :param conn: the connection.
+    :param options: the options.
+    :param wanted: the columns to print, and then those that are only sorted by.
+    :param printed: the number of columns to print.
+    :param hidden: is shown the values of all these columns.
+    """
+    by: list[tuple[FlowColumn, bool]] = options.sort
     left: int | None = options.limit
-    wanted = columns if by is None or by in columns else (*columns, by)
     dump = conn.dump(options.match).columns(*needed_fields(wanted), addresses="text")
     async with dump as batches:
-        if by is None:
+        if not by:
             async for batch in batches:
-                rows = list(rows_of_batch(columns, batch))[:left]
+                rows = list(rows_of_batch(wanted, batch))[:left]
+                hidden.look_at(rows)
                 yield rows
                 if left is not None:
                     left -= len(rows)
                     if not left:
                         return
             return
-        at = list(wanted).index(by)
-        sorter = SortedRows[Row](by.key, reverse=options.reverse, limit=left)
+        places = [list(wanted).index(column) for column, _ in by]
+        keys = [SortKey(column.key, descending) for column, descending in by]
+        sorter = SortedRows[Row](keys, limit=left)
         with await dump_progress(conn, options.match, quiet=options.quiet):
             async for batch in batches:
                 rows = list(rows_of_batch(wanted, batch))
-                sorter.add([(row[at], row[: len(columns)]) for row in rows])
+                hidden.look_at(rows)
+                sorter.add([([row[place] for place in places], row[:printed]) for row in rows])
     result = sorter.result()
     for start in range(0, len(result), 1000):
         yield result[start : start + 1000]
-
-
-def _lack_counters(columns: Sequence[FlowColumn], rows: Sequence[Row]) -> bool:
-    """Return whether a flow has no value in a column of counters."""
-    places = [n for n, column in enumerate(columns) if set(column.needs) <= set(_COUNTERS)]
-    return any(row[place] is None for place in places for row in rows)

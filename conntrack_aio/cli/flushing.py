@@ -27,7 +27,6 @@ def add_flush(commands: Commands, action: Action, objects: str, description: str
         connected(action, require_all),
         commands.netns,
         commands.json,
-        commands.quiet,
         commands.changes,
         help=f"delete {objects}",
         description=f"{description} With --json, print an object with the number: deleted.",

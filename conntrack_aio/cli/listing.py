@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..connection import Connection
 from ..model.flow import Flow
-from ..model.lazy_fields import is_absent
 from .output import write_lines
 from .render import renderer
 from .terminal import is_terminal
+
+if TYPE_CHECKING:
+    from .flow_columns import FlowColumn
 
 
 async def print_flows(conn: Connection, options: argparse.Namespace) -> set[str]:
     """Print the flows that the options select, in the form that they and the terminal ask for.
 
-    :returns: the settings that may hide something of these flows, for
+    :returns: the settings that may hide values that the options ask for, for
         :func:`.hints.report_for_list`.
     """
-    if options.columns or (is_terminal() and not options.json):
+    if prints_table(options):
         from .flow_tables import print_table  # the columns take long to import
 
         return await print_table(conn, options)
-    found = _Hiding()
-    if options.sort is None:
-        await _print_lines(conn, options, found)
-    else:
-        await _print_sorted_lines(conn, options, found)
-    return found.settings
+    if options.sort:
+        return await _print_sorted_lines(conn, options)
+    await _print_lines(conn, options)
+    return set()
 
 
-async def _print_lines(conn: Connection, options: argparse.Namespace, found: _Hiding) -> None:
+def prints_table(options: argparse.Namespace) -> bool:
+    """Return whether the options and the terminal ask for columns instead of lines."""
+    return bool(options.columns) or (is_terminal() and not options.json)
+
+
+async def _print_lines(conn: Connection, options: argparse.Namespace) -> None:
     """Print a line for each flow: its text, or its JSON."""
     render = renderer(json=options.json)
     left: int | None = options.limit
@@ -39,41 +44,31 @@ async def _print_lines(conn: Connection, options: argparse.Namespace, found: _Hi
         async for flows in dump.batches():
             some = flows if left is None else flows[:left]
             write_lines(render(some))
-            found.look_at(some)
             if left is not None:
                 left -= len(some)
                 if not left:
                     return
 
 
-async def _print_sorted_lines(
-    conn: Connection, options: argparse.Namespace, found: _Hiding
-) -> None:
-    from .flow_columns import FlowColumn, value_reader
+async def _print_sorted_lines(conn: Connection, options: argparse.Namespace) -> set[str]:
+    from .flow_columns import value_reader
+    from .hidden_values import HiddenValues
     from .progress import dump_progress
-    from .sorting import SortedRows
+    from .sorting import SortedRows, SortKey
 
     render = renderer(json=options.json)
-    column: FlowColumn = options.sort
-    read = value_reader(column)
-    rows = SortedRows[Flow](column.key, reverse=options.reverse, limit=options.limit)
+    by: list[tuple[FlowColumn, bool]] = options.sort
+    readers = [value_reader(column) for column, _ in by]
+    rows = SortedRows[Flow](
+        [SortKey(column.key, descending) for column, descending in by], limit=options.limit
+    )
+    hidden = HiddenValues([column for column, _ in by])
     with await dump_progress(conn, options.match, quiet=options.quiet):
         async for flows in conn.dump(options.match).batches():
-            rows.add([(read(flow), flow) for flow in flows])
+            values = [[read(flow) for read in readers] for flow in flows]
+            hidden.look_at(values)
+            rows.add(zip(values, flows, strict=True))
     result = rows.result()
     for start in range(0, len(result), 1000):
         write_lines(render(result[start : start + 1000]))
-    found.look_at(result)
-
-
-class _Hiding:
-    """The settings that may hide something of the flows listed."""
-
-    def __init__(self) -> None:
-        self.settings: set[str] = set()
-
-    def look_at(self, flows: Sequence[Flow]) -> None:
-        if flows:
-            self.settings.add("events")
-        if "acct" not in self.settings and any(is_absent(f, "counters_orig") for f in flows):
-            self.settings.add("acct")
+    return hidden.settings()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from ..connection import Connection
 from ..errors import EncodeError, NotFound
-from ..filters.match import Match
 from ..model.flow import Flow
 from ..model.tuples import Tuple
 from .aligned import printable
 from .failures import CommandError
+
+if TYPE_CHECKING:
+    from ..filters.match import Match
 
 _SHOWN_ZONES: Final = 10
 
@@ -85,6 +87,8 @@ async def no_entry(
 
 def match_of(tuple_: Tuple) -> Match:
     """Return the match of the entries that have a tuple in either direction, in any zone."""
+    from ..filters.match import Match  # only the report about a missing entry needs it
+
     both: list[str] = []
     for side in ("orig", "reply"):
         parts = [f"{side}.src {tuple_.src}", f"{side}.dst {tuple_.dst}"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NoReturn
 
 from ..suggestions import did_you_mean, similar_names
-from .arguments import invalid_choice, parse_netns, parse_tuple_text
+from .arguments import invalid_choice, parse_entry_text, parse_netns, parse_zone
 
 _MATCH_HELP: Final = (
     "select flows by a match, such as: proto tcp and orig.dst in 10.0.0.0/8 (one argument or "
@@ -64,6 +65,10 @@ class Parser(argparse.ArgumentParser):
         """Whether the option ``match`` is the text of a match."""
         self.if_match_empty = "omit it or pass `all` to select all flows"
         """What the error for an empty match says to do."""
+        self.match_name = "MATCH"
+        """What errors call the argument that has the match."""
+        self._given: list[str] = []
+        """The arguments that are parsed, for errors."""
         self.explains_match = False
         """Whether the help ends with the fields of matches."""
         self.subcommands: dict[str, Parser] = {}
@@ -72,6 +77,8 @@ class Parser(argparse.ArgumentParser):
         """Whether it ends with the names of columns, too."""
         self.accepts_dash: list[str] = []
         """The options whose value may begin with a dash, as in ``--sort -bytes``."""
+        self.accepts_arrow = False
+        """Whether an argument may be the arrow of a tuple, which begins with a dash, too."""
         self.summary = ""
         """Its line in the list of subcommands."""
 
@@ -97,9 +104,13 @@ class Parser(argparse.ArgumentParser):
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
             command: Parser = getattr(options, "parser", self)
-            hint = command._similar_options(unknown)
-            command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+            command.error(command._unrecognized(unknown))
         return options
+
+    def _unrecognized(self, unknown: Sequence[str]) -> str:
+        """Return the message about unknown arguments."""
+        hint = self._similar_options(unknown)
+        return f"unrecognized arguments: {' '.join(unknown)}{hint}"
 
     def _similar_options(self, unknown: Iterable[str]) -> str:
         """Return a hint for the first of the unknown arguments that resembles an option."""
@@ -126,15 +137,51 @@ class Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Parse arguments. A value that begins with a dash is first joined to its option."""
+        """Parse arguments. A value that begins with a dash is first joined to its option.
+
+        An arrow is replaced by one that does not begin with a dash.
+        """
         given = list(sys.argv[1:] if args is None else args)
+        if self.accepts_arrow:
+            given = [f"→{each[2:]}" if each.startswith("->") else each for each in given]
         joined: list[str] = []
         for argument in given:
             if joined and joined[-1] in self.accepts_dash and argument[:1] == "-":
                 joined[-1] += f"={argument}"
             else:
                 joined.append(argument)
+        self._given = joined
         return super().parse_known_args(joined, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Report an error, with the usage of this parser, and exit.
+
+        argparse looks for missing arguments first. But an option that is misspelled, or that
+        belongs to another subcommand, is the likely reason why one is missing.
+        """
+        unknown = self._unknown_options()
+        is_missing = message.startswith("the following arguments are required")
+        # The value of an unknown option before the name of a subcommand is taken for that name.
+        is_value = message.startswith("argument COMMAND:") and self._given[:1] == unknown[:1]
+        if unknown and (is_missing or is_value):
+            message = self._unrecognized(unknown)
+        super().error(message)
+
+    def _unknown_options(self) -> list[str]:
+        """Return the given arguments that look like options, and that this parser does not have."""
+        known = [option for action in self._actions for option in action.option_strings]
+        end = self._given.index("--") if "--" in self._given else len(self._given)
+        return [
+            argument
+            for argument in self._given[:end]
+            if re.match("-[^0-9 ]", argument)
+            and not any(
+                option.startswith(argument.partition("=")[0])
+                if argument.startswith("--")
+                else argument.startswith(option)
+                for option in known
+            )
+        ]
 
 
 def _match_epilog() -> str:
@@ -189,7 +236,7 @@ class Commands:
             "a path with a slash",
         )
         self.json = Parser(add_help=False)
-        self.json.add_argument("--json", action="store_true", help=_JSON_HELP)
+        self.json.add_argument("-j", "--json", action="store_true", help=_JSON_HELP)
         self.dry_run = Parser(add_help=False)
         self.dry_run.add_argument(
             "--dry-run",
@@ -198,12 +245,14 @@ class Commands:
         )
         self.changes = Parser(add_help=False, parents=[self.dry_run])
         self.changes.add_argument(
+            "-y",
             "--yes",
             action="store_true",
             help="do not ask; without a terminal, the command never asks",
         )
         self.quiet = Parser(add_help=False)
         self.quiet.add_argument(
+            "-q",
             "--quiet",
             action="store_true",
             help="print no hints, summaries and progress on standard error, only errors",
@@ -218,7 +267,7 @@ class Commands:
         description: str,
         epilog: str | None = None,
     ) -> Parser:
-        """Add a subcommand.
+        """Add a subcommand. Every one accepts ``--quiet``.
 
         :param name: the name of the subcommand.
         :param run: the function that runs it.
@@ -229,7 +278,7 @@ class Commands:
         """
         command = self._subparsers.add_parser(
             name,
-            parents=parents,
+            parents=[*parents, self.quiet],
             help=help,
             description=textwrap.fill(description, width=78),
             epilog=epilog,
@@ -272,17 +321,23 @@ class Commands:
         Its options have the match as ``match`` and the tuple as ``tuple``. It needs exactly one of
         them, which :func:`require_match_or_tuple` checks.
         """
-        parents = (self.netns, self.json, self.quiet, self.changes)
+        parents = (self.netns, self.json, self.changes)
         command = self.add(name, run, *parents, help=help, description=description)
         _add_match(command, "")
         # An empty match is seldom meant: no advice leads to a change of every flow.
         command.if_match_empty = f"`{name}` requires one, so nothing was changed"
         command.add_argument(
             "--tuple",
-            type=parse_tuple_text,
+            type=parse_entry_text,
             metavar="TUPLE",
             help="instead of a match: the one entry with this tuple, in either direction, such as "
-            "'tcp 10.0.0.1:1000 10.1.0.1:80'; fail if there is none",
+            "'tcp 10.0.0.1:1000 10.1.0.1:80', or a line that `list` prints; fail if there is none",
+        )
+        command.add_argument(
+            "--zone",
+            type=parse_zone,
+            metavar="ZONE",
+            help="with --tuple: look in this zone (default: the zone in the TUPLE, or 0)",
         )
         return command
 
@@ -307,3 +362,7 @@ def require_match_or_tuple(options: argparse.Namespace, every_flow: str) -> None
         options.parser.error(f"a MATCH or --tuple is required; {every_flow}")
     if options.match is not None and options.tuple is not None:
         options.parser.error("argument --tuple: not allowed with a MATCH")
+    if options.match is not None and options.zone is not None:
+        options.parser.error(
+            f"argument --zone: needs --tuple; in a MATCH it is a condition: zone {options.zone}"
+        )

@@ -14,7 +14,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from ..errors import EncodeError, point_at
 from ..model.nat import Endpoint
@@ -22,9 +22,12 @@ from ..model.protocols import DCCP, GRE, ICMP, ICMPV6, PROTOCOL_NAMES, UDPLITE
 from ..model.tuples import PORTED, IPAddress, Tuple, proto_number
 from ..suggestions import suggestion
 
+if TYPE_CHECKING:
+    from .parsing import Parser
+
 TUPLE_HELP: Final = """\
 A TUPLE is the protocol, the source and the destination, in one argument or in
-several; an arrow may be between the ends, if it is quoted:
+several; a quoted arrow may be between the ends:
 
   tcp 10.0.0.1:1000 10.1.0.1:80
   udp [2001:db8::1]:1000 [2001:db8::2]:53
@@ -52,14 +55,19 @@ class _Word(NamedTuple):
     """Its position in the text, counted from 1."""
 
 
-def add_tuple_argument(command: argparse.ArgumentParser) -> None:
-    """Add the argument ``TUPLE``, which :func:`parse_tuple` reads, to a subcommand."""
-    command.add_argument(
-        "tuple",
-        nargs="+",
-        metavar="TUPLE",
-        help="the tuple, such as: tcp 10.0.0.1:1000 10.1.0.1:80",
-    )
+def add_tuple_argument(
+    command: Parser,
+    nargs: str = "+",
+    text: str = "the tuple, such as: tcp 10.0.0.1:1000 10.1.0.1:80",
+) -> None:
+    """Add the argument ``TUPLE``, which :func:`parse_tuple` reads, to a subcommand.
+
+    :param command: the parser of the subcommand.
+    :param nargs: how many arguments it has.
+    :param text: its help.
+    """
+    command.add_argument("tuple", nargs=nargs, metavar="TUPLE", help=text)
+    command.accepts_arrow = True
 
 
 def parse_tuple(
@@ -74,12 +82,15 @@ def parse_tuple(
     :param command: the parser that reports an error and exits.
     :param arguments: the arguments, which are one text together.
     :param listed: whether to accept a whole line of ``list``. What it has beside the tuple and the
-        zone is ignored, so only subcommands that read may accept it.
+        zone is ignored, so only subcommands for which the tuple names an entry may accept it.
     :param any_sport: whether the source may have no port. :attr:`Tuple.sport` is then ``None``.
     :returns: the tuple. Its zone is ``None`` unless the text has one.
     """
     try:
-        return read_tuple(" ".join(arguments), listed=listed, any_sport=any_sport)
+        text = " ".join(arguments)
+        if listed:
+            return read_tuple(text, listed=True, any_sport=any_sport)
+        return read_tuple_alone(text, any_sport=any_sport)
     except ValueError as error:
         command.error(f"argument TUPLE: {error}")
 
@@ -90,6 +101,27 @@ def read_tuple(text: str, *, listed: bool = False, any_sport: bool = False) -> T
     :raises ValueError: when the text is not a tuple. The message shows the place of the mistake.
     """
     return _TupleReader(text, listed, any_sport).read()
+
+
+def read_tuple_alone(text: str, *, any_sport: bool = False) -> Tuple:
+    """Return the tuple of a text that is more than the name of an entry, such as a new one.
+
+    :raises ValueError: when the text is not a tuple. For a line of ``list``, the message says what
+        its tuple is: the rest of the line must not be silently ignored.
+    """
+    try:
+        return read_tuple(text, any_sport=any_sport)
+    except ValueError:
+        try:
+            found = read_tuple(text, listed=True, any_sport=any_sport)
+        except ValueError:
+            found = None
+        if found is None:
+            raise
+        raise ValueError(
+            f"the line of a flow has more than a tuple; pass '{found.without_zone}', and the rest "
+            "as options"
+        ) from None
 
 
 def parse_endpoint(command: argparse.ArgumentParser, argument: str, proto: int) -> Endpoint:

@@ -47,9 +47,9 @@ Compiling a layout takes as long as reading some 50 messages without one. With t
 in which every message has another skeleton takes less than twice the time; without it, fifty times.
 """
 
-NOT_COMPILED = 4
-"""How many messages are read before the first layout is compiled. Compiling takes longer than a
-program that makes a few requests."""
+NOT_COMPILED = 32
+"""How many messages are read before the first layout is compiled. Compiling takes as long as
+reading some 50 messages, and many programs read fewer."""
 
 BATCH: Final = 64
 """How many messages are read at a time.

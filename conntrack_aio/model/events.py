@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
@@ -15,6 +14,9 @@ from .lazy_fields import LazyFields, text_if_unread
 from .text import describe_event
 from .times import as_datetime
 from .wire import U64, Access
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class Event(Protocol):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -20,6 +19,9 @@ from .times import as_datetime
 from .tuples import AddressLike, IPAddress, Tuple, named_address
 from .values import describe_value
 from .wire import U32, Access, Nest, Text, u32
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 ALL_ONES: Final[dict[type[IPAddress], IPAddress]] = {
     IPv4Address: IPv4Address("255.255.255.255"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import attrs
@@ -30,6 +29,8 @@ from .values import describe_value
 from .wire import S32, U16, U32, U64, Access, Bitmap, Bytes, Nest, Text, at, u32
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .nat import NAT
 
 LABELS = Bitmap(16)

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from ..errors import EncodeError
@@ -131,7 +130,8 @@ class LabelNames:
         """
         for name in PATHS if path is None else (os.fspath(path),):
             try:
-                data = Path(name).read_bytes()
+                with open(name, "rb") as file:
+                    data = file.read()
             except FileNotFoundError:
                 if path is not None:
                     raise

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 def as_datetime(nanoseconds: int | None) -> datetime | None:
@@ -14,8 +15,10 @@ def as_datetime(nanoseconds: int | None) -> datetime | None:
     """
     if nanoseconds is None:
         return None
+    from datetime import UTC, datetime, timedelta
+
     try:
         # Not fromtimestamp(): a time_t of 32 bits ends in 2038.
-        return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1000)
     except OverflowError:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conntrack_aio.cli.aligned import AlignedRows, printable
+from conntrack_aio.cli.column_widths import Fitting, Shrinking
 
 
 def test_rows_are_aligned_when_all_of_them_are_known(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,15 +40,19 @@ def test_without_rows_and_headings_nothing_is_printed(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == ""
 
 
-def test_where_there_is_no_room_few_long_cells_do_not_widen_all_rows(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    for room, width in ((20, 5), (50, 43), (None, 43)):
-        table = AlignedRows(["a", "b"], [False, False], room=room)
-        table.add([*[["x" * 2, "y"]] * 3, ["x" * 40, "y"], ["x" * 2, "y"]])
-        table.finish()
-        lines = capsys.readouterr().out.splitlines()
-        assert {len(line) for line in lines} == {width, 43}
+def test_cells_are_made_to_fit_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    fitting = Fitting(16, [Shrinking(4, False), None, Shrinking(4, True), None], optional=[2, 3])
+    table = AlignedRows(["name", "n", "text", "last"], [False, True, False, False], fitting=fitting)
+    table.add([["a", "1", "a long text", "abc"], ["much longer", "2", "x", "y"]])
+    table.finish()
+    assert table.left_out == {3}
+    assert capsys.readouterr().out == (
+        "name  n  text\n"  # the last column is left out
+        "a     1  a long…\n"
+        "much longer  2\n"
+    )
+    table.add([["b", "1", "another text", "abc"]])
+    assert capsys.readouterr().out == "b     1  anothe…\n"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from conntrack_aio import Match, NetNS, __version__
 from conntrack_aio.cli.command import build_parser, parse
 from conntrack_aio.cli.flow_columns import COLUMNS
+from conntrack_aio.cli.parsing import Parser
 
 QUIET: dict[str, object] = {"quiet": False}
 PLAIN: dict[str, object] = {"netns": None, "json": False, "match": None}
@@ -23,7 +24,7 @@ LIST = (
         "parquet": None,
         "columns": (),
         "no_header": False,
-        "sort": None,
+        "sort": (),
         "reverse": False,
         "limit": None,
         "numeric": False,
@@ -67,12 +68,18 @@ def options_of(arguments: Sequence[str]) -> dict[str, object]:
             | {
                 "columns": (COLUMNS["mark"], COLUMNS["id"]),
                 "no_header": True,
-                "sort": (COLUMNS["bytes"], True),
+                "sort": ((COLUMNS["bytes"], True),),
                 "limit": 5,
                 "numeric": True,
             },
         ),
-        ("list --sort mark", LIST | {"sort": (COLUMNS["mark"], False)}),
+        ("list --sort mark", LIST | {"sort": ((COLUMNS["mark"], False),)}),
+        (
+            "list --sort state,-bytes",
+            LIST | {"sort": ((COLUMNS["state"], False), (COLUMNS["bytes"], True))},
+        ),
+        ("list -jq", LIST | {"json": True, "quiet": True}),
+        ("list -n", LIST | {"numeric": True}),
         ("list --verbose", LIST | {"verbose": True}),
         ("events --type new --type=destroy", EVENTS | {"type": ["new", "destroy"]}),
         ("events --type new,update", EVENTS | {"type": ["new", "update"]}),
@@ -99,13 +106,13 @@ def options_of(arguments: Sequence[str]) -> dict[str, object]:
         ("count --quiet --json", COUNT | {"quiet": True, "json": True}),
         (
             "explain --program mark 3",
-            {"command": "explain", "netns": None, "match": Match(mark=3), "program": True},
+            {"command": "explain", "netns": None, "match": Match(mark=3), "program": True} | QUIET,
         ),
-        ("explain", {"command": "explain", "netns": None, "match": None, "program": False}),
+        ("explain", {"command": "explain", "netns": None, "match": None, "program": False} | QUIET),
         ("list --arrow flows.arrows mark 3", LIST | {"arrow": "flows.arrows", "match": MARK_3}),
         ("list --parquet=flows.parquet", LIST | {"parquet": "flows.parquet"}),
-        ("demo", {"command": "demo", "json": False}),
-        ("demo --json", {"command": "demo", "json": True}),
+        ("demo", QUIET | {"command": "demo", "json": False}),
+        ("demo --json", QUIET | {"command": "demo", "json": True}),
     ],
 )
 def test_valid_command_lines_are_parsed(line: str, options: dict[str, object]) -> None:
@@ -180,6 +187,12 @@ def test_an_option_with_one_value_may_be_given_only_once(
         ("list --netsn blue", "list", "unrecognized arguments: --netsn; did you mean '--netns'?"),
         ("list --netsn=a b", "list", "unrecognized arguments: --netsn=a; did you mean '--netns'?"),
         ("count mark 3 -n", "count", "unrecognized arguments: -n"),
+        ("who --prto tcp", "who", "unrecognized arguments: --prto; did you mean '--proto'?"),
+        ("completion -x", "completion", "unrecognized arguments: -x"),
+        ("expect get --direction orig", "expect get", "unrecognized arguments: --direction"),
+        ("helpers --name ftp", "helpers", "unrecognized arguments: --name"),
+        ("create -q --timeout=5", "create", "the following arguments are required: TUPLE"),
+        ("who --proto=tcp", "who", "the following arguments are required: ADDRESS[:PORT]"),
         *(
             (line, "expect list", "unrecognized arguments: --jsno; did you mean '--json'?")
             for line in ("expect list --jsno", "expect --jsno list")
@@ -218,10 +231,42 @@ def test_every_subcommand_with_a_match_points_to_its_mistake(
         with pytest.raises(SystemExit):
             parse([name, *match])
         *_, error, text, pointer = capsys.readouterr().err.splitlines()
-        assert "unknown protocol 'tpc'; " in error
+        argument = "--match" if name == "sql" else "MATCH"
+        assert f"error: argument {argument}: unknown protocol 'tpc'; " in error
         assert "did you mean 'tcp' or 'sctp'?" in error
         assert error.endswith("at column 7:")
         assert pointer.index("^") == text.index("tpc")
+
+
+def test_the_empty_match_of_a_query_is_blamed_on_its_option(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(["sql", "from flows", "--match", ""])
+    assert "argument --match: the match is empty" in capsys.readouterr().err
+
+
+def _every_command() -> dict[str, Parser]:
+    """Return the parsers of all subcommands, also of those of a group, by their names."""
+    found: dict[str, Parser] = {}
+    for name, parser in build_parser().subcommands.items():
+        of_group = {f"{name} {verb}": each for verb, each in parser.subcommands.items()}
+        found |= of_group or {name: parser}
+    return found
+
+
+def test_options_have_the_same_short_form_everywhere() -> None:
+    forms = {"--quiet": "-q", "--json": "-j", "--yes": "-y", "--numeric": "-n", "--help": "-h"}
+    for name, parser in _every_command().items():
+        options = {
+            long: [short for short in action.option_strings if not short.startswith("--")]
+            for action in parser.arguments
+            for long in action.option_strings
+            if long.startswith("--")
+        }
+        assert "--quiet" in options, name
+        for option, short in options.items():
+            assert short == ([forms[option]] if option in forms else []), name
 
 
 @pytest.mark.parametrize("command", MATCHING)

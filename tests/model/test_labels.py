@@ -147,10 +147,10 @@ def test_errors_in_a_file_name_the_file(
 def test_a_file_that_cannot_be_read_is_an_encode_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def deny(path: Path) -> bytes:
+    def deny(path: Path, mode: str) -> object:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", deny)
+    monkeypatch.setattr(labels, "open", deny, raising=False)
     with pytest.raises(EncodeError, match="cannot be read: Permission denied"):
         LabelNames.read(tmp_path / "connlabel.conf")
 

@@ -57,6 +57,12 @@ CHANGES = """\
 """
 """Changes of the table, made by the program."""
 
+RUN_OURS = """
+import sys
+from conntrack_aio.cli.conntrack8.command import run
+sys.exit(run(sys.argv[1:]))
+"""
+
 _THEIRS = re.compile(r"conntrack v[0-9.]+ \(conntrack-tools\)")
 _OURS = f"conntrack v{__version__} (conntrack_aio)"
 _MARKS_AND_LABELS_SAVED = re.compile(r"( -m \d+)?( --label-add \S+)?(?= \[USERSPACE\]|$)")
@@ -77,7 +83,7 @@ def worker(lab: Lab) -> Iterator[Worker]:
 
 
 def listener(lab: Lab, *arguments: str, ours: bool) -> Process:
-    program = (sys.executable, "-m", "conntrack_aio") if ours else ("conntrack",)
+    program = (sys.executable, "-c", RUN_OURS) if ours else ("conntrack",)
     return Process(lab, *in_environment(*program, *arguments))
 
 
@@ -113,7 +119,8 @@ def ended(process: Process) -> tuple[int, str, list[str]]:
 
 
 def _masked(line: str) -> str:
-    line = re.sub(r"^\[\d+\.\d{6}\]", "[*]", line)
+    # The program writes blanks behind microseconds instead of zeros before them.
+    line = re.sub(r"^\[\d+\.[\d ]{6}\]", "[*]", line)
     line = re.sub(r"portid=\d+( progname=\S+)?", "portid=*", line)
     line = re.sub(r"<when>.*?</when>|<(portid|progname)>.*?</\1>", "", line)
     if line.startswith(("-A ", "-U ", "-D ")):

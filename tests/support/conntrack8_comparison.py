@@ -23,7 +23,7 @@ _VARYING = re.compile(
     r"\b(use|delta-time|insert|found|searched|error)=\d+|<(use|deltatime)>\d+|Version \S+"
 )
 _IDS = re.compile(r"\bid=\d{6,}|<id>\d+|\[start=.*?\]|<start>\d+")
-_TIME = re.compile(r"^\[\d+\.\d{6}\]")
+_TIME = re.compile(r"^\[\d+\.[\d ]{6}\]")
 
 _RANDOM_PORT = re.compile(r"(\[UNREPLIED\] src=\S+ dst=\S+ sport=\d+ dport=)\d{3,}")
 """The port of replies to a new entry, which the kernel chooses if the reply tuple is in use.

@@ -15,7 +15,6 @@ def add(commands: Commands) -> None:
         "count",
         _run,
         commands.json,
-        commands.quiet,
         help="print the number of flows",
         description="Print the number of flows in the kernel's table.",
     )

@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..arguments import parse_tuple_text
+from ..arguments import parse_entry_text, parse_tuple_text
 from ..durations import ENTRY_RANGE, FORMS, parse_new_timeout
 from ..flow_options import add_state_options, check_state_of, helper_of, protoinfo_of
 from ..parsing import Commands, Parser
@@ -36,7 +36,6 @@ def add(commands: Commands) -> None:
         _run,
         commands.netns,
         commands.json,
-        commands.quiet,
         commands.dry_run,
         help="create an entry",
         description="Create an entry, and print it as the kernel then has it. A TCP entry without "
@@ -82,9 +81,10 @@ def add(commands: Commands) -> None:
     )
     option(
         "--master",
-        type=parse_tuple_text,
+        type=parse_entry_text,
         metavar="TUPLE",
-        help="the tuple of the entry whose helper expected this one",
+        help="the tuple of the entry whose helper expected this one, or its line as `list` prints "
+        "it",
     )
     option("--helper", metavar="NAME", help="assign this helper, such as ftp")
     add_state_options(option)

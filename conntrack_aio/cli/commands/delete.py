@@ -76,9 +76,10 @@ async def _delete_one(options: argparse.Namespace) -> None:
     from ...connecting import connect
     from ..bulk_changes import FlowPrinter, print_one
     from ..ending_connections import has_open_tcp
+    from ..looking_up import look_up
 
     async with connect(netns=options.netns) as conn:
-        flow = await conn.get(options.tuple)
+        flow = await look_up(conn, options.tuple, options.zone)
         if options.dry_run:
             print_one(flow, options, "deleted")
             return

@@ -17,7 +17,6 @@ def add(commands: Commands) -> None:
         "events",
         _run,
         commands.json,
-        commands.quiet,
         help="print the events of flows as they occur",
         description="Print the events of flows as they occur, one per line, until interrupted.",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ..arguments import parse_tuple_text
+from ..arguments import parse_entry_text
 from ..durations import EXPECTATION_MOST, FORMS, parse_expectation_timeout
 from ..flushing import add_flush, flush_listed
 from ..parsing import Commands, Parser
@@ -90,7 +90,6 @@ def _add_events(group: Commands) -> None:
         connected(_events, needs_loop=True),
         group.netns,
         group.json,
-        group.quiet,
         help="print the events of expectations as they occur",
         description="Print the events of expectations as they occur, one per line, until "
         "interrupted.",
@@ -99,7 +98,7 @@ def _add_events(group: Commands) -> None:
 
 
 def _add_changing(group: Commands) -> None:
-    shared = (group.netns, group.json, group.quiet)
+    shared = (group.netns, group.json)
     create = group.add(
         "create",
         connected(_create, _check_creation),
@@ -152,9 +151,10 @@ def _add_selection(command: Parser) -> None:
     selection = command.add_mutually_exclusive_group()
     selection.add_argument(
         "--master",
-        type=parse_tuple_text,
+        type=parse_entry_text,
         metavar="TUPLE",
-        help="only those of the flow with this tuple, in either direction",
+        help="only those of the flow with this tuple, in either direction, or with this line of "
+        "`list`",
     )
     selection.add_argument(
         "--family", type=parse_family, metavar="FAMILY", help="only those of ipv4 or of ipv6"
@@ -162,15 +162,11 @@ def _add_selection(command: Parser) -> None:
 
 
 def _add_tuple(command: Parser, nargs: str = "+") -> None:
-    from ..tuple_arguments import TUPLE_HELP
+    from ..tuple_arguments import TUPLE_HELP, add_tuple_argument
 
     command.epilog = TUPLE_HELP
-    command.add_argument(
-        "tuple",
-        nargs=nargs,
-        metavar="TUPLE",
-        help="the tuple of the first packet, such as: tcp 10.1.0.1:20 10.0.0.1:2000",
-    )
+    text = "the tuple of the first packet, such as: tcp 10.1.0.1:20 10.0.0.1:2000"
+    add_tuple_argument(command, nargs, text)
     command.add_argument(
         "--zone", type=parse_zone, metavar="ZONE", help="the zone of the flow that is the master"
     )
@@ -180,10 +176,11 @@ def _add_creation(command: Parser) -> None:
     option = command.add_argument
     option(
         "--master",
-        type=parse_tuple_text,
+        type=parse_entry_text,
         required=True,
         metavar="TUPLE",
-        help="the tuple of the flow that announced the connection; it must have a helper",
+        help="the tuple of the flow that announced the connection, or its line as `list` prints "
+        "it; it must have a helper",
     )
     option("--any-src", action="store_true", help="match any source address")
     option("--any-sport", action="store_true", help="match any source port, or any ICMP id")

@@ -26,7 +26,6 @@ def add(commands: Commands) -> None:
         _run,
         commands.netns,
         commands.json,
-        commands.quiet,
         help="print one flow, which a tuple names",
         description="Print the flow whose entry has a tuple in either direction, as the original "
         "or as the reply tuple. The kernel looks it up; nothing else is read.",

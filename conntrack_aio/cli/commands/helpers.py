@@ -63,7 +63,7 @@ def _add_reading(group: Commands) -> None:
 
 
 def _add_changing(group: Commands) -> None:
-    shared = (group.netns, group.json, group.quiet)
+    shared = (group.netns, group.json)
     create = group.add(
         "create",
         connected(_create, _check_policies),

@@ -12,7 +12,6 @@ def add(commands: Commands) -> None:
     command = commands.add(
         "install-links",
         _run,
-        commands.quiet,
         help="make the links conntrack and nfct to this program",
         description="Make the links conntrack and nfct to this program in a directory. Under these "
         "names it takes the arguments of conntrack(8) and nfct(8). Nothing that is there is "

@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from typing import Final
 
-from ..arguments import parse_columns, parse_count, parse_file, parse_sort_column
+from ..arguments import parse_columns, parse_count, parse_file, parse_sort_columns
 from ..parsing import Commands
 from ..running import run_async
 
@@ -14,8 +14,9 @@ _DESCRIPTION: Final = (
     "Print the flows in the kernel's table, one per line. At a terminal they are a table, in which "
     "well-known ports have names and numbers of bytes are rounded, unless --numeric is given; "
     "elsewhere they are the lines that `events` prints, too, which --json and --columns change. "
-    "Without --json, report on standard error which settings hide the events or counters of these "
-    "flows."
+    "A line of the table is as long as the terminal permits: columns are left out, and long cells "
+    "are cut, which `…` shows. Without --json, report on standard error which settings hide the "
+    "counters or times that are asked for."
 )
 
 
@@ -25,7 +26,6 @@ def add(commands: Commands) -> None:
         "list",
         _run,
         commands.json,
-        commands.quiet,
         help="print the flows in the kernel's table",
         description=_DESCRIPTION,
     )
@@ -40,13 +40,17 @@ def add(commands: Commands) -> None:
         "fields, an absent value as null",
     )
     command.add_argument(
-        "--no-header", action="store_true", help="print no header above aligned text"
+        "--no-header",
+        action="store_true",
+        help="print no header above aligned text; lines and JSON have none",
     )
     command.add_argument(
         "--sort",
-        type=parse_sort_column,
-        metavar="FIELD",
-        help="sort the flows by a field, or descending by -FIELD; flows without a value come last",
+        type=parse_sort_columns,
+        default=(),
+        metavar="[-]FIELD[,[-]FIELD]",
+        help="sort the flows by a field, or descending by -FIELD, and those with the same value by "
+        "the next field; flows without a value come last",
     )
     command.accepts_dash.append("--sort")
     command.add_argument("--reverse", action="store_true", help="reverse the order of --sort")
@@ -54,9 +58,11 @@ def add(commands: Commands) -> None:
         "--limit", type=parse_count, metavar="N", help="print at most this many flows"
     )
     command.add_argument(
+        "-n",
         "--numeric",
         action="store_true",
-        help="print ports and all digits of numbers at a terminal, too",
+        help="print ports and all digits of numbers at a terminal, too; elsewhere they are always "
+        "printed",
     )
     command.add_argument(
         "--verbose",
@@ -80,13 +86,19 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    if options.sort is None:
-        if options.reverse:
+    if options.reverse:
+        if not options.sort:
             options.parser.error("argument --reverse: needs --sort")
-    else:
-        options.sort, descending = options.sort
-        options.reverse ^= descending
-    if options.arrow is None and options.parquet is None:
+        options.sort = [(column, not descending) for column, descending in options.sort]
+    writes_file = options.arrow is not None or options.parquet is not None
+    for name in ("no_header", "numeric"):
+        if getattr(options, name) and (options.json or writes_file):
+            of_json = "--json" if options.json else "--arrow or --parquet"
+            options.parser.error(
+                f"argument --{name.replace('_', '-')}: not allowed with {of_json}, which it would "
+                "not change"
+            )
+    if not writes_file:
         run_async(partial(_list, options))
         return
     for name in ("json", "columns", "sort", "limit"):

@@ -29,7 +29,6 @@ def add(commands: Commands) -> None:
         _run,
         commands.netns,
         commands.json,
-        commands.quiet,
         help="create the flows of a saved table",
         description="Create the flows and expectations of a table that `save` wrote, with their "
         "translations, states, marks, labels, helpers, zones and timeouts. With --json, print a "

@@ -16,7 +16,6 @@ def add(commands: Commands) -> None:
         "save",
         _run,
         commands.json,
-        commands.quiet,
         help="save the kernel's table, for restore",
         description="Write the flows in the kernel's table, and the expectations of these flows, "
         "as JSON Lines from which `restore` creates them again.",

@@ -27,7 +27,6 @@ def add(commands: Commands) -> None:
         _run,
         commands.netns,
         commands.json,
-        commands.quiet,
         help="run an SQL query on the flows in the kernel's table",
         description="Dump the kernel's table, run an SQL query of DuckDB on the table `flows`, and "
         "print its result. Only the columns that the query uses are read. Queries can read no file "
@@ -47,6 +46,7 @@ def add(commands: Commands) -> None:
         help="query only the flows that match, such as: 'proto tcp and orig.dst in 10.0.0.0/8'",
     )
     command.parses_match = True
+    command.match_name = "--match"
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -83,7 +83,7 @@ def _add_reading(group: Commands) -> None:
 
 
 def _add_changing(group: Commands) -> None:
-    shared = (group.netns, group.json, group.quiet)
+    shared = (group.netns, group.json)
     for verb, action, description in (
         (
             "create",
@@ -155,7 +155,6 @@ def _add_defaults(group: Commands) -> None:
         connected(_set_defaults, _check_defaults),
         group.netns,
         group.json,
-        group.quiet,
         help="change default timeouts",
         description="Change the given default timeouts of a protocol, keep the others, and print "
         "all of them. Policies keep their timeouts.",

@@ -226,10 +226,11 @@ async def _update_one(options: argparse.Namespace, update: FlowUpdate) -> None:
     from ...connecting import connect
     from ...errors import ConntrackError
     from ..bulk_changes import print_one
+    from ..looking_up import look_up
     from ..summaries import report_numbers
 
     async with connect(netns=options.netns) as conn:
-        flow = await conn.get(options.tuple)
+        flow = await look_up(conn, options.tuple, options.zone)
         if options.dry_run:
             print_one(flow, options, "updated")
             return

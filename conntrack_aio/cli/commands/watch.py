@@ -16,6 +16,11 @@ _DESCRIPTION: Final = (
     "the table is read again and the differences are reported: applied one after the other, the "
     "changes lead to the kernel's table. Changes of timeouts and counters are not reported."
 )
+_MERGED: Final = (
+    "What happens to a flow between two reads of the copy is one change: several changes are "
+    "merged, and a flow that was added and removed meanwhile is not printed, so short flows may "
+    "not appear. `events` prints every event."
+)
 _FORM: Final = (
     "With --json, each line has type (added, changed, removed), cause, fields and flow; after lost "
     "events, a line has the type resynchronized and the number of lost events as lost."
@@ -28,9 +33,8 @@ def add(commands: Commands) -> None:
         "watch",
         _run,
         commands.json,
-        commands.quiet,
-        help="print the changes of the table as they occur",
-        description=f"{_DESCRIPTION} {_FORM}",
+        help="print the changes of the table as they occur; short flows may not appear",
+        description=f"{_DESCRIPTION} {_MERGED} {_FORM}",
     )
     command.add_argument(
         "--initial",

@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 from typing import Final
 
+from ..arguments import parse_zone
 from ..parsing import Commands
 from ..running import run_async
 
@@ -20,7 +21,8 @@ With --json, each object has the public and inside end, the peer, the kind of
 translation as nat, "src" or "dst", and the flow itself.
 
 The table has the present. Who had a port earlier, only a log of events says.
-The exit status is 1 if no flow is found."""
+The exit status is 1 if no flow is translated to the ADDRESS. Standard error
+then says in how many flows it is the inside end or the peer instead."""
 
 
 def add(commands: Commands) -> None:
@@ -30,7 +32,6 @@ def add(commands: Commands) -> None:
         _run,
         commands.netns,
         commands.json,
-        commands.quiet,
         help="print which address and port is behind a public one",
         description="Print which inside address and port is behind a public address and port of "
         "this machine's NAT, with a line for each flow.",
@@ -45,6 +46,12 @@ def add(commands: Commands) -> None:
         "--proto",
         metavar="PROTO",
         help="only flows of this protocol, by name or number, such as tcp (default: all)",
+    )
+    command.add_argument(
+        "--zone",
+        type=parse_zone,
+        metavar="N",
+        help="only flows that have this zone in at least one direction (default: all)",
     )
 
 
@@ -70,4 +77,4 @@ async def _who(options: argparse.Namespace) -> None:
     from ..behind_nat import print_who
 
     async with connect(netns=options.netns) as conn:
-        await print_who(conn, options.public, options.proto, json=options.json)
+        await print_who(conn, options.public, options.proto, options.zone, json=options.json)

@@ -11,14 +11,14 @@ Arguments
 - A value that is joined to an option whose value is optional is used, as in ``-n192.0.2.1``,
   ``--src-nat=192.0.2.1``, ``--label-del=web`` and ``-Fexpect``. The program ignores it. So it
   deletes all flows with a translated source, clears all labels, and flushes another table.
-- ``ADDRESS/`` without a number of bits is an invalid netmask. The program takes it for ``/0``, which
-  selects all addresses.
+- ``ADDRESS/`` without a number of bits is an invalid netmask. The program takes it for ``/0``,
+  which selects all addresses.
 
 Selecting entries
 -----------------
 
-- ``-D`` with statuses that have to be clear, such as ``-u UNREPLIED`` and ``-u '!ASSURED'``, deletes
-  the entries with these statuses. The program deletes the whole table.
+- ``-D`` with statuses that have to be clear, such as ``-u UNREPLIED`` and ``-u '!ASSURED'``,
+  deletes the entries without these statuses. The program deletes the whole table.
 - ``-u UNSET`` selects entries that have none of the statuses that ``-u`` has words for. The program
   fails with ``invalid parameters``.
 - ``-m`` and ``-u`` may have any order. The program takes the number of a status that follows a
@@ -37,6 +37,9 @@ Selecting entries
 Changing entries
 ----------------
 
+- ``-D`` with all values of a direction, and without ``-w``, deletes only the entry outside of
+  zones, if there is one. This takes as long in a large table as in a small one. The program dumps
+  the table, and deletes the entries of all zones. ``-D`` in a file deletes those, too.
 - ``-D`` deletes the entry that it has found. The program names it by its original tuple. If one
   entry has the zone of a direction, this tuple may be the reply tuple of another entry, which the
   program then deletes instead.
@@ -67,5 +70,15 @@ Events
 
 - ``-E -b`` sets the size of the buffer that receives events. The program sets that of another
   socket.
+- ``-o timestamp`` writes microseconds with zeros before them, as in ``[5.030270]``. The program
+  writes blanks behind them, as in ``[5.30270 ]``.
 - An event that cannot be decoded is reported on standard error.
+
+Output
+------
+
+- Standard output that is closed or full is an error with the exit status 1, before anything is
+  changed if it is so at the start. The program ignores it.
+- A reader that closes the pipe, as ``head`` does, ends the command with the exit status 0. The
+  program ends by SIGPIPE. SIGINT ends a command other than ``-E`` with the exit status 130.
 """

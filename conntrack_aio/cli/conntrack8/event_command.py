@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from ...errors import DecodeError, EventsLost, PermissionDenied
 from ...model.enums import EventType
 from ...model.events import FlowEvent
 from ...model.expectations import ExpectEvent
+from ...model.flow import Flow
 from ...streams.events import EventStream
 from ..output import Interrupted, discard_output, resume_writes
 from ..running import run_async
@@ -55,12 +58,23 @@ def show_events(command: Command) -> int:
         except KeyboardInterrupt:
             resume_writes()
             writer.close()
-        except Interrupted:  # the reader of the output does not read
+        except Interrupted:  # during a write, which blocks if the reader does not read
             resume_writes()
-            discard_output()
+            if _output_has_room():
+                writer.close()
+            else:
+                discard_output()
     kind = "expectation" if on_expectations else "flow"
     report(f"{writer.count} {kind} events have been shown.")
     return OK
+
+
+def _output_has_room() -> bool:
+    """Return whether a short write to standard output does not block."""
+    try:
+        return bool(select.select([], [sys.stdout], [], 0)[1])
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager
@@ -95,7 +109,7 @@ async def _follow_flows(command: Command, writer: EntryWriter) -> None:
     matches = selector(command)
     if "event-mask" in command.given and not command.events:
         # All of its words were ignored. As in the program, no type remains.
-        types, matches = [EventType.NEW], lambda flow: False
+        types, matches = [EventType.NEW], _none
 
     def write(events: list[FlowEvent]) -> None:
         writer.flow_events([event for event in events if matches(event.flow)])
@@ -113,6 +127,10 @@ async def _follow_flows(command: Command, writer: EntryWriter) -> None:
             size = stream.receive_buffer
             warn(f"NOTICE: Netlink socket buffer size has been set to {size} bytes.")
         await _follow(stream, write)
+
+
+def _none(flow: Flow) -> bool:
+    return False
 
 
 async def _follow_expectations(command: Command, writer: EntryWriter) -> None:

@@ -108,7 +108,9 @@ def _tuple_test(given: TupleValues) -> Callable[[Tuple], bool]:
 def _value_tests(command: Command) -> Iterator[FlowTest]:
     """Yield the tests for values that may change, and for zones."""
     if (mark := command.mark) is not None:
-        yield lambda flow: (flow.mark or 0) & mark.mask == mark.value
+        # As in the program, an event without a mark, such as the end of a flow whose mark is 0,
+        # has no mark to compare.
+        yield lambda flow: flow.mark is not None and flow.mark & mark.mask == mark.value
     if command.status is not None:
         # As in the program, nothing matches bits of both kinds. UNSET has no bits.
         bits, cleared = command.status
@@ -221,6 +223,12 @@ def has_complete_tuple(command: Command) -> bool:
     elif command.proto in BY_NUMBER:
         needed += (orig.sport, orig.dport)
     return None not in needed and not command.networks
+
+
+def names_entry_without_zone(command: Command) -> bool:
+    """Return whether a command gives all values of the original direction, and no zone."""
+    zones = command.zone, command.orig.zone, command.reply.zone
+    return zones == (None, None, None) and has_complete_tuple(command)
 
 
 def names_entry(command: Command) -> bool:

@@ -193,6 +193,22 @@ def test_wrong_arguments_are_errors_before_anything_is_created(line: str, messag
     assert message in err
 
 
+def test_an_arrow_may_be_an_argument(lab: Lab) -> None:
+    arrow = ("tcp", "10.0.0.1:1", "->", "10.0.0.2:2")
+    assert run(lab, "create", *arrow, "--timeout", "60").status == 0
+    assert count(lab) == 1
+
+
+def test_a_line_of_list_is_not_silently_reduced_to_its_tuple() -> None:
+    line = "tcp CLOSE 10.0.0.1:1 -> 10.0.0.2:2 [ASSURED] timeout=60 mark=0x5 zone=3"
+    status, out, err = run_here("create", line, "--timeout", "60")
+    assert (status, out) == (2, "")
+    assert err.endswith(
+        "argument TUPLE: the line of a flow has more than a tuple; pass "
+        "'tcp 10.0.0.1:1 -> 10.0.0.2:2', and the rest as options\n"
+    )
+
+
 def test_a_reply_and_a_translation_exclude_each_other() -> None:
     arguments = (*WORDS, "--timeout", "60", "--reply", str(ORIG.inverse), "--dnat", "10.0.0.3")
     status, _, err = run_here("create", *arguments)

@@ -133,10 +133,32 @@ def test_a_dry_run_with_a_tuple_prints_the_entry(lab: Lab) -> None:
 
 def test_a_tuple_that_no_entry_has_is_a_failure(lab: Lab) -> None:
     create(lab, [UDP])
-    status, out, err = run(lab, "delete", "--tuple", str(TCP.orig))
-    assert (status, out) == (1, "")
-    assert "ENOENT" in err
-    assert count(lab) == 1
+    message = f"conntrack-aio: no entry has the tuple {TCP.orig} in either direction, in zone 0"
+    assert run(lab, "delete", "--tuple", str(TCP.orig)) == (1, "", f"{message}\n")
+    in_another = f"{message}; zone 3 has one: --zone 3\n"
+    create(lab, [attrs.evolve(TCP, zone=3)])
+    assert run(lab, "delete", "--tuple", str(TCP.orig)) == (1, "", in_another)
+    assert run(lab, "delete", "--tuple", str(TCP.orig), "--dry-run") == (1, "", in_another)
+    assert count(lab) == 2
+    assert run(lab, "delete", "--tuple", str(TCP.orig), "--zone", "3", "--quiet")[0] == 0
+    assert set(table(lab)) == {str(UDP.orig)}
+
+
+def test_a_line_of_list_selects_its_entry(lab: Lab) -> None:
+    create(lab, [IN_ZONE, attrs.evolve(IN_ZONE, zone=None), TCP, UDP])
+    lines = run(lab, "list").out.splitlines()
+    assert len(lines) == 4
+    for left, line in enumerate(reversed(lines)):
+        status, out, _ = run(lab, "delete", "--tuple", line)
+        assert (status, out.split(" timeout=")[0]) == (0, line.split(" timeout=")[0])
+        assert out.partition("zone=")[2] == f"{line}\n".partition("zone=")[2]
+        assert count(lab) == 3 - left
+
+
+def test_a_zone_needs_a_tuple(lab: Lab) -> None:
+    status, _, err = run(lab, "delete", "mark", "1", "--zone", "3")
+    assert status == 2
+    assert err.endswith("--zone: needs --tuple; in a MATCH it is a condition: zone 3\n")
 
 
 # what ends connections

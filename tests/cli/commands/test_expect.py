@@ -51,6 +51,8 @@ def test_expectations_are_listed_and_counted_also_of_one_flow(lab: Lab) -> None:
     assert (status, err) == (0, "")
     assert re.fullmatch(LINE, out)
     assert run(lab, "expect", "count") == (0, "2\n", "")
+    for flow in run(lab, "list").out.splitlines():
+        assert run(lab, "expect", "count", "--master", flow) == (0, "1\n", "")
     in_zone = ("--master", f"{OTHER_MASTER.reply} zone=7")
     assert run(lab, "expect", "count", "--json", *in_zone) == (0, '{"count": 1}\n', "")
     assert run(lab, "expect", "count", "--family", "ipv6") == (0, "0\n", "")

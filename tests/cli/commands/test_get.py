@@ -37,6 +37,8 @@ def zones(lab: Lab) -> Lab:
     [
         (["tcp", *ENDS], "tcp ESTABLISHED 10.0.0.1:1000 -> 10.0.0.2:80 [UNREPLIED]"),
         (["tcp", *reversed(ENDS)], "tcp ESTABLISHED 10.0.0.1:1000 -> 10.0.0.2:80 [UNREPLIED]"),
+        (["tcp", ENDS[0], "->", ENDS[1]], "tcp ESTABLISHED 10.0.0.1:1000 -> 10.0.0.2:80"),
+        (["tcp", ENDS[0], f"-> {ENDS[1]}"], "tcp ESTABLISHED 10.0.0.1:1000 -> 10.0.0.2:80"),
         (["udp [fd00::1]:1000 -> [fd00::2]:53 zone=7"], "udp [fd00::1]:1000 -> [fd00::2]:53"),
         (["udp", "[fd00::1]:1000", "[fd00::2]:53", "--zone", "7"], "udp [fd00::1]:1000"),
         (["icmp", "10.0.0.1", "10.0.0.2", "id=9"], "icmp 10.0.0.1 -> 10.0.0.2 type=8"),
@@ -115,6 +117,8 @@ def test_an_entry_that_has_the_tuple_in_the_other_direction_is_named(zones: Lab)
         (["tcp", "10.0.0.1", "10.0.0.2:80"], "argument TUPLE: tcp needs a port: 10.0.0.1:PORT"),
         (["tcp", *ENDS, "--zone", "65536"], "--zone: invalid zone '65536'; expected 0 to 65535"),
         ([], "TUPLE"),
+        (["tcp", ENDS[0], "->", "->", ENDS[1]], "argument TUPLE: '→' is not an address"),
+        (["tcp", ENDS[0], "--", "->"], "argument TUPLE: expected the destination"),
     ],
 )
 def test_wrong_arguments_have_status_2(lab: Lab, arguments: list[str], message: str) -> None:

@@ -29,6 +29,7 @@ from conntrack_aio.cli.column_values import Value
 from conntrack_aio.cli.command import parse
 from conntrack_aio.cli.flow_columns import (
     COLUMNS,
+    DEFAULT_COLUMNS,
     FlowTexts,
     column_named,
     json_row,
@@ -133,11 +134,44 @@ def test_columns_as_json_are_objects_of_these_fields(four: Lab) -> None:
     ]
 
 
-def test_the_counters_that_are_asked_for_are_reported_if_they_are_missing(lab: Lab) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "reported"),
+    [
+        ([], ()),
+        (["--columns", "mark"], ()),
+        (["--columns", "bytes"], ("acct",)),
+        (["--columns", "age,start"], ("timestamp",)),
+        (["--columns", "start,reply.packets"], ("acct", "timestamp")),
+        (["--columns", "mark", "--sort", "age"], ("timestamp",)),
+        (["--sort", "mark,-bytes"], ("acct",)),
+        (["--sort", "-start", "--limit", "1"], ("timestamp",)),
+        (["--columns", "start", "--quiet"], ()),
+        (["--columns", "start", "--json"], ()),
+        (["--verbose"], ("events", "acct", "timestamp")),
+        (["--verbose", "--json"], ("events", "acct", "timestamp")),
+    ],
+)
+def test_the_settings_that_hide_what_is_asked_for_are_reported(
+    lab: Lab, arguments: list[str], reported: tuple[str, ...]
+) -> None:
+    lab.sysctl("nf_conntrack_events", 2)
     create(lab, WEB)
-    assert run(lab, "list", "--columns", "mark")[2] == ""
-    assert "no counters here" in run(lab, "list", "--columns", "bytes")[2]
-    assert run(lab, "list", "--columns", "bytes", "--quiet")[1:] == ("bytes\n    -\n", "")
+    lines = run(lab, "list", *arguments)[2].splitlines()
+    assert [line.split("nf_conntrack_")[1].split()[0] for line in lines] == [*reported]
+    lab.sysctl("nf_conntrack_acct", 1)
+    lab.sysctl("nf_conntrack_timestamp", 1)
+    lines = run(lab, "list", *arguments)[2].splitlines()
+    assert len(lines) == ("events" in reported)
+
+
+def test_at_a_terminal_the_columns_shown_are_reported(lab: Lab) -> None:
+    create(lab, attrs.evolve(WEB, orig=Tuple.tcp("10.100.100.1", 10000, "10.100.100.2", 10000)))
+    for columns, reported in ((200, True), (60, False)):
+        text = run_at_terminal(lab, "list", columns=columns)[1]
+        assert ("nf_conntrack_acct is 0" in text) is reported
+        assert ("bytes" in text) is reported
+    text = run_at_terminal(lab, "list", "--sort", "bytes", columns=60)[1]
+    assert "nf_conntrack_acct is 0" in text
 
 
 def test_all_columns_of_many_flows_are_printed(lab: Lab) -> None:
@@ -196,6 +230,11 @@ def test_a_column_has_the_same_value_in_a_flow_and_in_a_batch(lab: Lab) -> None:
         (["--sort", "-zone", "--limit", "1"], ["1000"]),
         (["--sort", "orig.dport"], ["22222", "1000", "1000", "9"]),
         (["--sort", "-orig.dport"], ["1000", "1000", "22222", "9"]),
+        (["--sort", "proto,timeout"], ["9", "1000", "22222", "1000"]),
+        (["--sort", "proto,-timeout"], ["9", "22222", "1000", "1000"]),
+        (["--sort", "-proto,orig.dport,mark"], ["1000", "22222", "1000", "9"]),
+        (["--sort", "proto,-timeout", "--reverse"], ["1000", "1000", "22222", "9"]),
+        (["--sort", "proto,-timeout", "--limit", "2"], ["9", "22222"]),
     ],
 )
 @pytest.mark.parametrize("form", ["text", "json", "columns"])
@@ -245,6 +284,8 @@ def test_a_limit_ends_the_list(lab: Lab, form: list[str]) -> None:
         (["--columns", "mark,mark"], "column 'mark' is named twice"),
         (["--sort", "byte"], "--sort: unknown column 'byte'; did you mean 'bytes'"),
         (["--sort", "-byte"], "--sort: unknown column 'byte'; did you mean 'bytes'"),
+        (["--sort", "mark,-byte"], "--sort: unknown column 'byte'; did you mean 'bytes'"),
+        (["--sort", "mark,-mark"], "--sort: column 'mark' is named twice"),
         (["--limit", "0"], "--limit: invalid number '0'; expected 1 or more"),
         (["--limit", "-1"], "--limit"),
         (["--limit", "٣"], "--limit: invalid number"),
@@ -266,6 +307,9 @@ def test_wrong_arguments_are_errors(
         (["--arrow", "x", "--columns", "mark"], "--columns: not allowed with --arrow"),
         (["--parquet", "x", "--sort", "mark"], "--sort: not allowed with --arrow"),
         (["--parquet", "x", "--limit", "1"], "--limit: not allowed with --arrow"),
+        (["--json", "--no-header"], "--no-header: not allowed with --json"),
+        (["--json", "-n", "--columns", "mark"], "--numeric: not allowed with --json"),
+        (["--arrow", "x", "-n"], "--numeric: not allowed with --arrow"),
     ],
 )
 def test_arguments_that_exclude_each_other(lab: Lab, arguments: list[str], message: str) -> None:
@@ -321,15 +365,38 @@ def test_colors(four: Lab) -> None:
     assert "\x1b" not in run(four, "list", "--columns", "state")[1]
 
 
-def test_one_long_row_does_not_widen_all_others(lab: Lab) -> None:
-    addresses = ("2001:db8:1234:5678:9abc:def0:1:1", "2001:db8:1234:5678:9abc:def0:1:2")
-    create(lab, WEB, SSH, PING, attrs.evolve(WEB, mark=7, zone=3, timeout=1000))
-    create(lab, Flow.udp(addresses[0], 1000, addresses[1], 5353, timeout=600))
-    for columns, widest in ((80, 110), (200, 200)):
+LONG6 = ("2001:db8:1234:5678:9abc:def0:1:1", "2001:db8:1234:5678:9abc:def0:1:2")
+
+
+def test_lines_fit_the_terminal(lab: Lab) -> None:
+    create(lab, WEB, SSH, PING, DNS6, attrs.evolve(WEB, mark=7, zone=3, timeout=1000))
+    create(lab, Flow.udp(LONG6[0], 1000, LONG6[1], 5353, timeout=600))
+    create(lab, Flow.udp("2001:db8::1:1", 1000, "2001:db8::1:2", 5353, timeout=600))
+    translate(lab)
+    addresses = f"[{LONG6[0]}]:1000  [{LONG6[1]}]:5353"
+    for columns in (80, 90, 100, 120, 150, 200):
         _, text = run_at_terminal(lab, "list", "--quiet", columns=columns, NO_COLOR="1")
-        lines = text.splitlines()
-        assert max(len(line) for line in lines if "2001:" not in line) <= widest
-        assert any(f"[{addresses[0]}]:1000  [{addresses[1]}]:5353" in line for line in lines)
+        heading, *lines = text.splitlines()
+        assert len(lines) == 10
+        at = heading.index("destination")
+        for line in (heading, *lines):
+            if "2001:db8:1234" in line:
+                assert len(line) <= max(columns, len(f"udp  -  {addresses}"))
+                assert addresses.split() == line.split()[2:4]
+            else:
+                assert len(line) <= columns
+                assert line[at - 2 : at] == "  "
+                assert line[at] != " "
+        assert ("…" not in text) is (columns == 200)
+    assert heading.split() == [column.name for column in DEFAULT_COLUMNS]
+    assert "[UNREPLIED] type=8 code=0 id=9" in text
+
+
+def test_columns_that_are_asked_for_are_not_left_out(lab: Lab) -> None:
+    create(lab, WEB)
+    columns = "orig.src,orig.dst,reply.src,reply.dst,timeout,status,id,use,mark,details"
+    _, text = run_at_terminal(lab, "list", "--columns", columns, NO_COLOR="1")
+    assert text.split()[:10] == columns.split(",")
 
 
 def test_text_of_the_kernel_has_no_control_characters() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 
+import attrs
 import pytest
 from support.command import COMMAND, count, create, run, run_here, table
 from support.lab import Lab
@@ -157,12 +159,29 @@ def test_a_tuple_selects_one_entry(lab: Lab) -> None:
     assert {flow.mark for flow in table(lab).values()} == {3, UDP.mark}
     status, out, err = run(lab, "update", "--tuple", "tcp 10.9.9.9:1 10.9.9.8:2", "--mark", "3")
     assert (status, out) == (1, "")
-    assert "ENOENT" in err
+    assert err == (
+        "conntrack-aio: no entry has the tuple tcp 10.9.9.9:1 -> 10.9.9.8:2 in either direction, "
+        "in zone 0\n"
+    )
     assert run(lab, "update", "--quiet", "--tuple", str(TCP.orig), "--remove-label", "1") == (
         0,
         "",
         "",
     )
+
+
+def test_a_line_of_list_and_a_zone_select_one_entry(lab: Lab) -> None:
+    in_zone = attrs.evolve(TCP, zone=3)
+    create(lab, [TCP, in_zone])
+    (line,) = run(lab, "list", "zone", "3").out.splitlines()
+    assert run(lab, "update", "--tuple", line, "--mark", "3") == (0, "", UPDATED)
+    tuple_ = ("--tuple", str(TCP.orig))
+    assert run(lab, "update", *tuple_, "--zone", "3", "--timeout", "9") == (0, "", UPDATED)
+    (line,) = run(lab, "list", "zone", "3").out.splitlines()
+    assert re.search(r"timeout=\d mark=0x3 zone=3$", line)
+    assert run(lab, "count", f"mark {TCP.mark}").out == "1\n"
+    err = run(lab, "update", *tuple_, "--zone", "4", "--mark", "3").err
+    assert err.endswith("in zone 4; zones 0, 3 have one: --zone 0\n")
 
 
 @pytest.mark.parametrize(

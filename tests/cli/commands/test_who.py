@@ -65,6 +65,8 @@ def nat(lab: Lab) -> Lab:
         (["192.0.2.1", "--proto", "tcp"], {HTTPS, OTHER, SERVER}),
         (["192.0.2.1:61000"], {HTTPS, OTHER, DNS}),
         (["192.0.2.1:61000", "--proto", "17"], {DNS}),
+        (["192.0.2.1:61000", "--zone", "4"], {DNS}),
+        (["192.0.2.1:61000", "--zone", "0"], {HTTPS, OTHER}),
         (["192.0.2.1:5555"], {PING}),
         (["192.0.2.1:443"], {SERVER}),
         (["192.0.2.1:https"], {SERVER}),
@@ -102,12 +104,70 @@ def test_json_has_the_ends_and_the_flow(nat: Lab) -> None:
         (["192.0.2.1:443", "--proto", "udp"], "no udp flow is translated to 192.0.2.1:443"),
         (
             ["10.0.0.1:1000"],
-            "no flow is translated to 10.0.0.1:1000; flows with it that are not translated: 1",
+            "no flow is translated to 10.0.0.1:1000; it is an end of 1 untranslated flow",
+        ),
+        (
+            ["10.0.0.5:40"],
+            "no flow is translated to 10.0.0.5:40; it is the inside end of 1 translated flow",
+        ),
+        (
+            ["10.0.0.5"],
+            "no flow is translated to 10.0.0.5; it is the inside end of 2 translated flows",
+        ),
+        (
+            ["10.0.0.5:77"],
+            "no flow is translated to 10.0.0.5:77; it is the inside end of 1 translated flow",
+        ),
+        (
+            ["10.0.0.80:8443"],
+            "no flow is translated to 10.0.0.80:8443; it is the inside end of 1 translated flow",
+        ),
+        (
+            ["198.51.100.9"],
+            "no flow is translated to 198.51.100.9; it is the peer of 3 translated flows",
+        ),
+        (
+            ["198.51.100.9:443"],
+            "no flow is translated to 198.51.100.9:443; it is the peer of 1 translated flow",
+        ),
+        (
+            ["203.0.113.7:50"],
+            "no flow is translated to 203.0.113.7:50; it is the peer of 1 translated flow",
+        ),
+        (
+            ["[2001:db8::9]:443"],
+            "no flow is translated to [2001:db8::9]:443; it is the peer of 1 translated flow",
+        ),
+        (
+            ["10.0.0.6:41", "--zone", "4"],
+            "no flow is translated to 10.0.0.6:41 in zone 4; "
+            "it is the inside end of 1 translated flow",
+        ),
+        (
+            ["10.0.0.6:41", "--proto", "tcp", "--zone", "4"],
+            "no tcp flow is translated to 10.0.0.6:41 in zone 4",
         ),
     ],
 )
 def test_without_a_flow_the_status_is_1(nat: Lab, arguments: list[str], message: str) -> None:
     assert run(nat, "who", *arguments) == (1, "", f"conntrack-aio: {message}\n")
+
+
+def test_an_end_with_several_roles(nat: Lab) -> None:
+    async def action(conn: Connection) -> None:
+        await conn.create(Flow.udp("10.0.0.5", 9, "198.51.100.9", 53, timeout=600))
+        await conn.create(
+            Flow.tcp("10.0.0.5", 60, "192.0.2.7", 443, timeout=600),
+            nat_dst=NATRange.of("10.0.0.80", 8443),
+        )
+
+    do(nat, action)
+    status, out, err = run(nat, "who", "10.0.0.5")
+    assert (status, out) == (1, "")
+    assert err == (
+        "conntrack-aio: no flow is translated to 10.0.0.5; it is the inside end of 2 translated "
+        "flows, the peer of 1 translated flow, an end of 1 untranslated flow\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
@@ -26,7 +25,7 @@ ASSURED = Status.ASSURED | Status.SEEN_REPLY
 
 
 def udp(sport: int, **changes: object) -> Flow:
-    return attrs.evolve(Flow.udp(A, sport, B, 53, timeout=100, status=Status(0)), **changes)
+    return attrs.evolve(Flow.udp(A, sport, B, 53, timeout=100, status=Status(0), mark=0), **changes)
 
 
 FLOWS = {
@@ -36,11 +35,12 @@ FLOWS = {
     "zone": udp(1, zone=5, labels=1 << 3, timeout=30),
     "orig zone": udp(2, orig=Tuple.udp(A, 2, B, 53, zone=6)),
     "icmp": attrs.evolve(
-        Flow.icmp(A, B, id=9, timeout=100), status=Status.SEEN_REPLY, labels=1 << 3 | 1 << 5
+        Flow.icmp(A, B, id=9, timeout=100), status=Status.SEEN_REPLY, labels=1 << 3 | 1 << 5, mark=0
     ),
     "v6": attrs.evolve(
         Flow.udp("fd00::1", 1, "fd00::2", 53, timeout=100, status=Status.FIXED_TIMEOUT),
         secctx="label",
+        mark=0,
     ),
     "snat": udp(
         3,
@@ -56,11 +56,10 @@ FLOWS = {
 
 
 @pytest.fixture(autouse=True)
-def labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "connlabel.conf"
     path.write_text("3 web\n5 db\n")
     monkeypatch.setattr(label_names, "PATH", str(path))
-    yield
 
 
 def selected(line: str) -> set[str]:
@@ -134,6 +133,11 @@ def test_selected_entries() -> None:
         ("-L -s 10.0.0.1 -n", {"snat"}),
     ):
         assert selected(line) == names, line
+
+
+def test_an_event_without_a_mark_has_none_to_compare() -> None:
+    for line, selects in (("-E -m 0", False), ("-E", True)):
+        assert selector(parse(shlex.split(line)))(udp(1, mark=None)) is selects
 
 
 def test_an_update_selects_by_what_identifies_entries() -> None:

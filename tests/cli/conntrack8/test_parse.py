@@ -7,7 +7,7 @@ tests/programs.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from socket import AF_INET6
@@ -40,11 +40,10 @@ x none
 
 
 @pytest.fixture(autouse=True)
-def labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "connlabel.conf"
     path.write_text(LABELS)
     monkeypatch.setattr(label_names, "PATH", str(path))
-    yield
 
 
 def parsed(line: str) -> Command:
@@ -277,10 +276,5 @@ JOINED = st.tuples(WORDS, st.sampled_from(["", "="]), BYTES | WORDS).map("".join
 @example(["-D", "-i", "\u0661"])
 @example(["-n[", "-n[]", "-n]:5"])
 def test_no_arguments_raise_anything_else(arguments: list[str]) -> None:
-    try:
-        command = parse(arguments)
-    except CommandFailure as error:
-        assert error.status in (1, 2)
-        assert error.text
-    else:
-        assert command.action in Action
+    with suppress(CommandFailure):
+        parse(arguments)
