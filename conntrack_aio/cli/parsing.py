@@ -210,6 +210,21 @@ def _columns_epilog() -> str:
     )
 
 
+def add_tuple_argument(
+    command: Parser,
+    nargs: str = "+",
+    text: str = "the tuple, such as: tcp 10.0.0.1:1000 10.1.0.1:80",
+) -> None:
+    """Add the argument ``TUPLE``, which :func:`.tuple_arguments.parse_tuple` reads.
+
+    :param command: the parser of the subcommand.
+    :param nargs: how many arguments it has.
+    :param text: its help.
+    """
+    command.add_argument("tuple", nargs=nargs, metavar="TUPLE", help=text)
+    command.accepts_arrow = True
+
+
 class Commands:
     """The subcommands of a parser, and the options that they share."""
 

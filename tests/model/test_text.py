@@ -6,7 +6,7 @@ import contextlib
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.captured import CAPTURED
 from support.codec_cases import TCP4_REPLY, flow
@@ -94,6 +94,7 @@ def test_the_text_has_only_the_fields_that_are_present(
     assert str(flow(**fields)) == line
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine makes strategies slowly
 @given(data=st.data())
 def test_a_reply_is_shown_unless_it_is_the_inverse(data: st.DataObject) -> None:
     one = data.draw(objects(Flow))
