@@ -348,6 +348,21 @@ def _add_match(command: Parser, default: str) -> None:
     command.add_argument("match", nargs="*", metavar="MATCH", help=text)
 
 
+def add_tuple_argument(
+    command: Parser,
+    nargs: str = "+",
+    text: str = "the tuple, such as: tcp 10.0.0.1:1000 10.1.0.1:80",
+) -> None:
+    """Add the argument ``TUPLE`` to a subcommand; :func:`.tuple_arguments.parse_tuple` reads it.
+
+    :param command: the parser of the subcommand.
+    :param nargs: how many arguments it has.
+    :param text: its help.
+    """
+    command.add_argument("tuple", nargs=nargs, metavar="TUPLE", help=text)
+    command.accepts_arrow = True
+
+
 def require_match_or_tuple(options: argparse.Namespace, every_flow: str) -> None:
     """Check that the options have a match or a tuple, and not both. Otherwise exit with an error.
 

@@ -14,16 +14,13 @@ import argparse
 import re
 from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from ..errors import EncodeError, point_at
 from ..model.nat import Endpoint
 from ..model.protocols import DCCP, ICMP, ICMPV6, PROTOCOL_NAMES, UDPLITE
 from ..model.tuples import PORTED, IPAddress, Tuple, proto_number
 from ..suggestions import suggestion
-
-if TYPE_CHECKING:
-    from .parsing import Parser
 
 TUPLE_HELP: Final = """\
 A TUPLE is the protocol, the source and the destination, in one argument or in
@@ -52,21 +49,6 @@ class _Word(NamedTuple):
     text: str
     column: int
     """Its position in the text, counted from 1."""
-
-
-def add_tuple_argument(
-    command: Parser,
-    nargs: str = "+",
-    text: str = "the tuple, such as: tcp 10.0.0.1:1000 10.1.0.1:80",
-) -> None:
-    """Add the argument ``TUPLE``, which :func:`parse_tuple` reads, to a subcommand.
-
-    :param command: the parser of the subcommand.
-    :param nargs: how many arguments it has.
-    :param text: its help.
-    """
-    command.add_argument("tuple", nargs=nargs, metavar="TUPLE", help=text)
-    command.accepts_arrow = True
 
 
 def parse_tuple(

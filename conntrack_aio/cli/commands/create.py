@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..arguments import parse_entry_text, parse_tuple_text
 from ..flow_options import add_state_options, helper_of, protoinfo_of
-from ..parsing import Commands, Parser
+from ..parsing import Commands, Parser, add_tuple_argument
 from ..running import run_requests
 from ..value_arguments import (
     parse_labels,
@@ -27,7 +27,7 @@ _RANGE = "ADDRESS[-ADDRESS][:PORT[-PORT]]"
 
 def add(commands: Commands) -> None:
     """Add the subcommand."""
-    from ..tuple_arguments import TUPLE_HELP, add_tuple_argument
+    from ..tuple_arguments import TUPLE_HELP
 
     command = commands.add(
         "create",

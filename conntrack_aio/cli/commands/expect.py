@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..arguments import parse_entry_text
 from ..flushing import add_flush, flush_listed
-from ..parsing import Commands, Parser
+from ..parsing import Commands, Parser, add_tuple_argument
 from ..running import connected
 from ..value_arguments import (
     number,
@@ -156,7 +156,7 @@ def _add_selection(command: Parser) -> None:
 
 
 def _add_tuple(command: Parser, nargs: str = "+") -> None:
-    from ..tuple_arguments import TUPLE_HELP, add_tuple_argument
+    from ..tuple_arguments import TUPLE_HELP
 
     command.epilog = TUPLE_HELP
     text = "the tuple of the first packet, such as: tcp 10.1.0.1:20 10.0.0.1:2000"

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Final
 
 from ..arguments import parse_zone
-from ..parsing import Commands
+from ..parsing import Commands, add_tuple_argument
 from ..running import run_requests
-from ..tuple_arguments import TUPLE_HELP, add_tuple_argument, parse_tuple
+from ..tuple_arguments import TUPLE_HELP, parse_tuple
 
 _EPILOG: Final = f"""\
 {TUPLE_HELP}
