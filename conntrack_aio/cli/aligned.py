@@ -95,17 +95,13 @@ class AlignedRows:
 
     def _aligned(self, row: Sequence[str]) -> list[str | None]:
         """Return the cells of a row with their padding; ``None`` for those that are left out."""
-        aligned: list[str | None]
         if self._row_fitting is not None:
-            aligned = self._row_fitting.cells(row)
-        else:
-            aligned = [
-                cell.rjust(width) if right else cell.ljust(width)
-                for cell, width, right in zip(row, self._widths, self._to_the_right, strict=True)
-            ]
-        last = aligned[-1]
-        aligned[-1] = last and last.rstrip()
-        return aligned
+            return self._row_fitting.cells(row)
+        aligned = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, self._widths, self._to_the_right, strict=True)
+        ]
+        return [*aligned[:-1], aligned[-1].rstrip()]
 
     def _write(self, rows: Iterable[tuple[Sequence[str], Sequence[str] | None]]) -> None:
         lines: list[str] = []

@@ -109,6 +109,7 @@ class RowFitting:
             (width, narrow is not None and narrow.cuts, right)
             for width, narrow, right in zip(widths, fitting.shrinking, to_the_right, strict=True)
         ]
+        self._last = max(place for place, width in enumerate(widths) if width is not None)
         self._optional = fitting.optional
         self._room = fitting.room
 
@@ -129,6 +130,8 @@ class RowFitting:
             shown.append(text.rjust(wanted) if right else text.ljust(wanted))
         if moved:
             self._shorten(shown)
+        else:
+            shown[self._last] = (shown[self._last] or "").rstrip()
         return shown
 
     def _shorten(self, shown: list[str | None]) -> None:

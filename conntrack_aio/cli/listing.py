@@ -21,7 +21,7 @@ async def print_flows(conn: Connection, options: argparse.Namespace) -> set[str]
     :returns: the settings that may hide values that the options ask for, for
         :func:`.hints.report_for_list`.
     """
-    if prints_table(options):
+    if options.columns or (is_terminal() and not options.json):
         from .flow_tables import print_table  # the columns take long to import
 
         return await print_table(conn, options)
@@ -29,11 +29,6 @@ async def print_flows(conn: Connection, options: argparse.Namespace) -> set[str]
         return await _print_sorted_lines(conn, options)
     await _print_lines(conn, options)
     return set()
-
-
-def prints_table(options: argparse.Namespace) -> bool:
-    """Return whether the options and the terminal ask for columns instead of lines."""
-    return bool(options.columns) or (is_terminal() and not options.json)
 
 
 async def _print_lines(conn: Connection, options: argparse.Namespace) -> None:

@@ -210,21 +210,6 @@ def _columns_epilog() -> str:
     )
 
 
-def add_tuple_argument(
-    command: Parser,
-    nargs: str = "+",
-    text: str = "the tuple, such as: tcp 10.0.0.1:1000 10.1.0.1:80",
-) -> None:
-    """Add the argument ``TUPLE``, which :func:`.tuple_arguments.parse_tuple` reads.
-
-    :param command: the parser of the subcommand.
-    :param nargs: how many arguments it has.
-    :param text: its help.
-    """
-    command.add_argument("tuple", nargs=nargs, metavar="TUPLE", help=text)
-    command.accepts_arrow = True
-
-
 class Commands:
     """The subcommands of a parser, and the options that they share."""
 
@@ -365,6 +350,21 @@ def _add_match(command: Parser, default: str) -> None:
     command.parses_match = command.explains_match = True
     text = _MATCH_HELP.format(default=default)
     command.add_argument("match", nargs="*", metavar="MATCH", help=text)
+
+
+def add_tuple_argument(
+    command: Parser,
+    nargs: str = "+",
+    text: str = "the tuple, such as: tcp 10.0.0.1:1000 10.1.0.1:80",
+) -> None:
+    """Add the argument ``TUPLE`` to a subcommand; :func:`.tuple_arguments.parse_tuple` reads it.
+
+    :param command: the parser of the subcommand.
+    :param nargs: how many arguments it has.
+    :param text: its help.
+    """
+    command.add_argument("tuple", nargs=nargs, metavar="TUPLE", help=text)
+    command.accepts_arrow = True
 
 
 def require_match_or_tuple(options: argparse.Namespace, every_flow: str) -> None:
