@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Generator
+from functools import cache
 from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
@@ -104,6 +105,7 @@ def connect(
 _USED_BY_MOST = (
     "concurrent.futures.thread",
     "anyio.to_thread",
+    "conntrack_aio.bulk.new_flow",
     "conntrack_aio.bulk.outcomes",
     "conntrack_aio.netlink.pipeline",
     "conntrack_aio.netlink.prefetching",
@@ -126,6 +128,7 @@ _USED_BY_MOST = (
 """The modules that most connections use, and that those without an event loop do not."""
 
 
+@cache
 def import_for_event_loop() -> None:
     """Import what a connection in an event loop uses.
 

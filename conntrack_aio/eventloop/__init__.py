@@ -70,11 +70,7 @@ async def checkpoint() -> None:
 
 def move_on_after(seconds: float) -> AbstractContextManager[TimeLimit]:
     """Return a context manager that ends its block when the time is over."""
-    if this_thread.blocking is not None:
-        return this_thread.blocking.move_on_after(seconds)
-    import anyio
-
-    return anyio.move_on_after(seconds)
+    return current().move_on_after(seconds)
 
 
 def new_event() -> anyio.Event:
