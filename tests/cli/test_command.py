@@ -10,14 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-import anyio
 import attrs
 import pytest
 from support import links
+from support.command import COMMAND, create, do, run_process
 from support.lab import Lab
 from support.namespaces import new_network_namespace
 from support.processes import (
@@ -31,12 +30,11 @@ from support.processes import (
     wait_until,
 )
 
-from conntrack_aio import Connection, Flow, Status, Tuple, connect
+from conntrack_aio import Connection, Flow, Status, Tuple
 from conntrack_aio.model.settings import TRACKING_RULES, ConntrackSysctls, EventMode
 
 pytestmark = pytest.mark.kernel
 
-COMMAND = (sys.executable, "-W", "error::ResourceWarning", "-m", "conntrack_aio")
 EVENTS = (*COMMAND, "events")
 
 TCP = Flow.tcp("10.0.0.1", 1000, "10.0.0.2", 80, timeout=600, mark=0x50)
@@ -79,33 +77,6 @@ def buffered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
 
 
-def run(lab: Lab, *arguments: str, command: tuple[str, ...] = COMMAND) -> tuple[int, str, str]:
-    """Run the command, and return its exit status, standard output and standard error."""
-    start = partial(subprocess.run, (*command, *arguments), capture_output=True, text=True)
-    done = lab.run(partial(start, timeout=TIMEOUT, check=False))
-    return done.returncode, done.stdout, done.stderr
-
-
-def do(lab: Lab, action: Callable[[Connection], Awaitable[object]]) -> None:
-    """Run an action with a connection to the lab's namespace."""
-
-    async def main() -> None:
-        async with connect(netns=lab.netns) as conn:
-            await action(conn)
-
-    anyio.run(main)
-
-
-def create(lab: Lab, *flows: Flow) -> None:
-    """Create entries in the lab's namespace."""
-
-    async def action(conn: Connection) -> None:
-        for flow in flows:
-            await conn.create(flow)
-
-    do(lab, action)
-
-
 def without_timeout(line: str) -> str:
     """Return a line with its timeout replaced by ``N``."""
     return re.sub(r"timeout=(\d+)", "timeout=N", line)
@@ -116,14 +87,14 @@ def without_timeout(line: str) -> str:
 
 def test_list_prints_a_line_for_each_flow(lab: Lab) -> None:
     create(lab, TCP, UDP, PING, ORIG_ZONE, REPLY_ZONE)
-    status, out, err = run(lab, "list")
+    status, out, err = run_process(lab, "list")
     assert (status, err) == (0, "")
     assert sorted(map(without_timeout, out.splitlines())) == sorted(LINES)
 
 
 def test_list_prints_json_with_the_fields_of_the_classes(lab: Lab) -> None:
     create(lab, TCP, UDP)
-    status, out, err = run(lab, "list", "--json")
+    status, out, err = run_process(lab, "list", "--json")
     assert (status, err) == (0, "")
     flows = {flow["orig"]["proto"]: flow for flow in map(json.loads, out.splitlines())}
     tcp, udp = flows[6], flows[17]
@@ -143,17 +114,17 @@ def test_list_reports_why_there_are_no_counters(lab: Lab) -> None:
         lab.sysctl(f"nf_conntrack_{name}", 1)
     # The flow was created before the settings were changed. It has neither counters nor timestamps,
     # but the current settings are not the reason.
-    assert run(lab, "list")[2] == run(lab, "list", "--verbose")[2] == ""
+    assert run_process(lab, "list")[2] == run_process(lab, "list", "--verbose")[2] == ""
     create(lab, UDP)
     for name in ("acct", "timestamp"):
         lab.sysctl(f"nf_conntrack_{name}", 0)
-    assert run(lab, "list")[2] == ""
-    assert run(lab, "list", "--sort", "bytes")[2] == NO_COUNTERS
-    assert run(lab, "list", "--verbose")[2] == NO_COUNTERS + NO_TIMESTAMPS
-    assert run(lab, "list", "--json")[2] == ""
-    assert run(lab, "list", "--verbose", "--json")[2] == NO_COUNTERS + NO_TIMESTAMPS
+    assert run_process(lab, "list")[2] == ""
+    assert run_process(lab, "list", "--sort", "bytes")[2] == NO_COUNTERS
+    assert run_process(lab, "list", "--verbose")[2] == NO_COUNTERS + NO_TIMESTAMPS
+    assert run_process(lab, "list", "--json")[2] == ""
+    assert run_process(lab, "list", "--verbose", "--json")[2] == NO_COUNTERS + NO_TIMESTAMPS
     do(lab, lambda conn: conn.delete(TCP))
-    status, out, err = run(lab, "list", "--sort", "bytes")
+    status, out, err = run_process(lab, "list", "--sort", "bytes")
     assert (status, err) == (0, "")
     assert "bytes" in out
 
@@ -164,8 +135,8 @@ def test_list_reports_which_flows_emit_no_events_only_on_request(
 ) -> None:
     create(lab, TCP)
     lab.sysctl("nf_conntrack_events", mode)
-    assert run(lab, "list")[2] == ""
-    assert run(lab, "list", "--verbose")[2].startswith(report)
+    assert run_process(lab, "list")[2] == ""
+    assert run_process(lab, "list", "--verbose")[2].startswith(report)
 
 
 def test_list_prints_the_flows_before_the_report(lab: Lab) -> None:
@@ -178,10 +149,10 @@ def test_list_prints_the_flows_before_the_report(lab: Lab) -> None:
 
 def test_list_and_count_report_that_no_flow_is_tracked(lab: Lab) -> None:
     assert "firewall rule" in NOT_TRACKED
-    assert run(lab, "list") == (0, "", NOT_TRACKED)
-    assert run(lab, "list", "--json") == (0, "", "")
-    assert run(lab, "count") == (0, "0\n", NOT_TRACKED)
-    assert run(lab, "count", "proto tcp") == (0, "0\n", NOT_TRACKED)
+    assert run_process(lab, "list") == (0, "", NOT_TRACKED)
+    assert run_process(lab, "list", "--json") == (0, "", "")
+    assert run_process(lab, "count") == (0, "0\n", NOT_TRACKED)
+    assert run_process(lab, "count", "proto tcp") == (0, "0\n", NOT_TRACKED)
 
 
 def test_count_prints_its_number_before_the_report(lab: Lab) -> None:
@@ -192,54 +163,54 @@ def test_count_prints_its_number_before_the_report(lab: Lab) -> None:
 
 def test_list_reports_that_the_table_is_empty_though_connections_are_tracked(lab: Lab) -> None:
     lab.track()
-    status, out, err = run(lab, "list")
+    status, out, err = run_process(lab, "list")
     assert (status, out) == (0, "")
     assert (
         err
         == "conntrack-aio: the table is empty: connections are tracked here, but there are none\n"
     )
-    assert run(lab, "list", "--json") == (0, "", "")
-    assert run(lab, "count") == (0, "0\n", "")
+    assert run_process(lab, "list", "--json") == (0, "", "")
+    assert run_process(lab, "count") == (0, "0\n", "")
     create(lab, UDP)
-    assert run(lab, "list", "proto tcp") == (0, "", "")
+    assert run_process(lab, "list", "proto tcp") == (0, "", "")
 
 
 @pytest.mark.program("iptables-legacy", "iptables")
 def test_list_and_count_report_that_iptables_rules_cannot_be_listed(lab: Lab) -> None:
     lab.program("iptables-legacy", "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW")
-    status, out, err = run(lab, "list")
+    status, out, err = run_process(lab, "list")
     assert (status, out) == (0, "")
     assert re.fullmatch(r"conntrack-aio: the table is empty: .*iptables rule.*\n", err)
-    assert run(lab, "count") == (0, "0\n", err)
+    assert run_process(lab, "count") == (0, "0\n", err)
     assert report_at_start(lab, expected=False) == ""
 
 
 def test_count_prints_the_number_of_flows(lab: Lab) -> None:
     create(lab, TCP, UDP, PING)
-    assert run(lab, "count") == (0, "3\n", "")
+    assert run_process(lab, "count") == (0, "3\n", "")
 
 
 def test_list_and_count_select_flows_by_a_match(lab: Lab) -> None:
     create(lab, TCP, UDP, PING)
-    status, out, _ = run(lab, "list", "proto", "tcp", "or", "zone", "7")
+    status, out, _ = run_process(lab, "list", "proto", "tcp", "or", "zone", "7")
     assert status == 0
     assert sorted(line.split()[0] for line in out.splitlines()) == ["tcp", "udp"]
-    assert run(lab, "count", "not (proto icmp or mark 0x50)") == (0, "1\n", "")
-    assert run(lab, "count", "orig.dport >= 81") == (0, "0\n", "")
+    assert run_process(lab, "count", "not (proto icmp or mark 0x50)") == (0, "1\n", "")
+    assert run_process(lab, "count", "orig.dport >= 81") == (0, "0\n", "")
 
 
 def test_explain_prints_where_a_match_is_evaluated(lab: Lab) -> None:
-    status, out, err = run(lab, "explain", "mark", "3", "--program")
+    status, out, err = run_process(lab, "explain", "mark", "3", "--program")
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "match:   mark 3"
     assert lines[1] == "dump:    the kernel sends only flows that match: mark 3"
     assert lines[-1] == "   8: accept"
     assert (
-        run(lab, "explain", "all", "--program")[1].splitlines()[-1]
+        run_process(lab, "explain", "all", "--program")[1].splitlines()[-1]
         == "no program filters the events"
     )
-    assert run(lab, "explain") == run(lab, "explain", "all")
+    assert run_process(lab, "explain") == run_process(lab, "explain", "all")
 
 
 def test_count_in_another_namespace(lab: Lab) -> None:
@@ -418,7 +389,7 @@ def test_a_shortage_of_descriptors_is_reported_once(lab: Lab) -> None:
     reports: list[str] = []
     for limit in range(5, 12):
         command = ("sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *COMMAND)
-        status, _, errors = run(lab, "list", command=command)
+        status, _, errors = run_process(lab, "list", command=command)
         if status == 0:
             break
         reports.append(errors)
@@ -481,7 +452,7 @@ def test_standard_output_on_a_full_disk_is_a_failure(lab: Lab, command: str) -> 
 def test_a_namespace_that_does_not_exist_is_a_failure(
     lab: Lab, command: str, netns: str, message: str
 ) -> None:
-    status, out, err = run(lab, command, "--netns", netns)
+    status, out, err = run_process(lab, command, "--netns", netns)
     assert (status, out) == (1, "")
     assert re.fullmatch(rf"conntrack-aio: .*{message}\n", err)
 
@@ -497,12 +468,12 @@ os.execv(sys.argv[1], sys.argv[1:])
 @pytest.mark.parametrize("command", ["list", "count", "events"])
 def test_without_the_capability_the_error_names_it(lab: Lab, command: str) -> None:
     without_net_admin = (sys.executable, "-c", UNPRIVILEGED, *COMMAND)
-    status, out, err = run(lab, command, command=without_net_admin)
+    status, out, err = run_process(lab, command, command=without_net_admin)
     assert (status, out) == (1, "")
     assert re.fullmatch(r"conntrack-aio: .*\(EPERM\)\. This needs CAP_NET_ADMIN .*\n", err)
 
 
 def test_invalid_arguments_have_status_2(lab: Lab) -> None:
-    status, out, err = run(lab, "nonsense")
+    status, out, err = run_process(lab, "nonsense")
     assert (status, out) == (2, "")
     assert err.startswith("usage: conntrack-aio ")

@@ -7,8 +7,8 @@ import re
 import sys
 
 import pytest
-from support.command_runs import Terminal
 from support.lab import Lab
+from support.terminal import Terminal
 
 from conntrack_aio.cli.progress import progress_line, shown_progress, shows_progress
 
@@ -36,10 +36,11 @@ ERASE = "\r\x1b[K"
 
 def test_progress_is_shown_and_erased(lab: Lab) -> None:
     with Terminal(lab, sys.executable, "-c", PROGRAM, "slow") as terminal:
-        text = terminal.read_until(lambda text: "3 of 1000 entries" in text)
+        terminal.wait_for("3 of 1000 entries")
+        text = terminal.output
         assert text.startswith(f"{ERASE}1 of 1000 entries, 1/s{ERASE}2 of 1000 entries, ")
-        terminal.write("\n")
-        status, text = terminal.wait()
+        terminal.type("\n")
+        status, text = terminal.wait(), terminal.output
         assert status == 0
         assert re.search(r"entries, \d+/s\n?\r\x1b\[Kdone\n$", text)
 
@@ -53,7 +54,7 @@ def test_what_takes_less_than_a_second_shows_no_progress(
 ) -> None:
     command = (sys.executable, "-c", PROGRAM, *arguments)
     with Terminal(lab, *command, environment=environment) as terminal:
-        assert terminal.wait() == (0, "done\n")
+        assert (terminal.wait(), terminal.output) == (0, "done\n")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from support.command import COMMAND
 from support.lab import Lab
 from support.processes import (
     DESTROY,
@@ -31,7 +32,6 @@ from conntrack_aio.cli import main
 from conntrack_aio.cli.failures import guarded
 from conntrack_aio.model.settings import ConntrackSysctls
 
-COMMAND = (sys.executable, "-W", "error::ResourceWarning", "-m", "conntrack_aio")
 EVENTS = (*COMMAND, "events")
 PIPE = 65536
 """The capacity of a pipe in bytes."""

@@ -15,12 +15,13 @@ import pytest
 from anyio import to_thread
 from support import conntrack8_expect as conntrack8
 from support import expectations, kernel_modules
+from support.command import run_process
 from support.ftp_server import CONTENT, FTPServer
 from support.hosts import Host, connect_host
 from support.lab import Lab
 from support.namespaces import new_network_namespace
 from support.processes import TIMEOUT
-from support.saved_tables import in_order, list_at_rest, run
+from support.saved_tables import in_order, list_at_rest
 
 from conntrack_aio import Connection, EventType, Flow, Helper, Status, Tuple
 from conntrack_aio.model.enums import Direction, ExpectFlags
@@ -253,12 +254,14 @@ async def test_a_saved_and_restored_transfer_goes_on(
     async def replace_table() -> None:
         """Save, flush and restore the table, and compare what the kernel then has."""
         before, expected = await list_at_rest(conn), await conn.expectations.list()
-        assert (await to_thread.run_sync(run, lab, "save", "--quiet", "--output", file))[0] == 0
+        assert (await to_thread.run_sync(run_process, lab, "save", "--quiet", "--output", file))[
+            0
+        ] == 0
         await conn.flush()
         assert await conn.expectations.list() == []
         # Without the rule, the helper can only be that of the restored entry.
         lab.program("nft", "flush", "chain", "inet", "t", "attach")
-        assert await to_thread.run_sync(run, lab, "restore", "--quiet", file) == (0, "", "")
+        assert await to_thread.run_sync(run_process, lab, "restore", "--quiet", file) == (0, "", "")
         assert in_order(await conn.list()) == in_order(before)
         assert [
             attrs.evolve(each, id=None, timeout=None) for each in await conn.expectations.list()

@@ -15,12 +15,13 @@ import attrs
 import pytest
 from anyio import to_thread
 from support.byte_order import nft_label
+from support.command import run_process
 from support.conntrack8 import check_listing
 from support.hosts import Host, connect_host, without_prefix
 from support.lab import Lab
 from support.namespaces import new_network_namespace
 from support.processes import TIMEOUT
-from support.saved_tables import in_order, list_at_rest, run
+from support.saved_tables import in_order, list_at_rest
 
 from conntrack_aio import (
     NAT,
@@ -385,13 +386,15 @@ async def test_saved_and_restored_translations_go_on(
         before = await list_at_rest(conn)
         assert len(before) == 4
         assert all(flow.nat for flow in before)
-        assert (await to_thread.run_sync(run, lab, "save", "--quiet", "--output", file))[0] == 0
+        assert (await to_thread.run_sync(run_process, lab, "save", "--quiet", "--output", file))[
+            0
+        ] == 0
 
         # The chains stay, because without them the kernel translates nothing at all.
         for chain in ("prerouting", "postrouting"):
             lab.program("nft", "flush", "chain", "inet", "nat", chain)
         await conn.flush()
-        assert await to_thread.run_sync(run, lab, "restore", "--quiet", file) == (0, "", "")
+        assert await to_thread.run_sync(run_process, lab, "restore", "--quiet", file) == (0, "", "")
         assert in_order(await conn.list()) == in_order(before)
 
         for one, other in (masqueraded, redirected):

@@ -10,9 +10,9 @@ import anyio
 import pytest
 from anyio import to_thread
 from support import links
+from support.command import run_process
 from support.lab import Lab
 from support.processes import TIMEOUT
-from support.saved_tables import run
 
 from conntrack_aio import Connection, Counters, SynProxy
 from conntrack_aio.sandbox import traffic
@@ -51,9 +51,9 @@ table ip t {
 
 async def replace_table(lab: Lab, conn: Connection, tmp_path: Path) -> None:
     file = str(tmp_path / "table")
-    assert (await to_thread.run_sync(run, lab, "save", "--quiet", "--output", file))[0] == 0
+    assert (await to_thread.run_sync(run_process, lab, "save", "--quiet", "--output", file))[0] == 0
     await conn.flush()
-    assert await to_thread.run_sync(run, lab, "restore", "--quiet", file) == (0, "", "")
+    assert await to_thread.run_sync(run_process, lab, "restore", "--quiet", file) == (0, "", "")
 
 
 async def test_counters_the_start_and_the_state_of_synproxy(

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from anyio import to_thread
+from support.command import run_process
 from support.hosts import Host, connect_host
 from support.lab import Lab
 from support.namespaces import new_network_namespace
 from support.processes import TIMEOUT
-from support.saved_tables import in_order, list_at_rest, run
+from support.saved_tables import in_order, list_at_rest
 
 from conntrack_aio import Connection, Status, SynProxy
 from conntrack_aio.proc_sys import set_sysctl
@@ -85,10 +86,10 @@ async def test_a_saved_and_restored_proxied_connection_goes_on(
             assert before.seqadj_reply is not None
             assert before.seqadj_reply.offset_after
             assert (before.status or 0) & Status.SEQ_ADJUST
-            saved = await to_thread.run_sync(run, lab, "save", "--quiet", "--output", file)
+            saved = await to_thread.run_sync(run_process, lab, "save", "--quiet", "--output", file)
             assert saved == (0, "", "")
             await conn.flush()
-            restored = await to_thread.run_sync(run, lab, "restore", "--quiet", file)
+            restored = await to_thread.run_sync(run_process, lab, "restore", "--quiet", file)
             assert restored == (0, "", "")
             assert in_order(await conn.list()) == in_order([before])
             await to_thread.run_sync(exchange)

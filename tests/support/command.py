@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from io import StringIO
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +17,7 @@ from conntrack_aio import Connection, Flow, Match, connect
 from conntrack_aio.cli import command
 
 from .lab import Lab
+from .processes import TIMEOUT
 
 T = TypeVar("T")
 
@@ -45,6 +48,22 @@ def run_here(*arguments: str) -> Ran:
     return Ran(status, out.getvalue(), err.getvalue())
 
 
+def run_process(
+    lab: Lab, *arguments: str, input: str | bytes = "", command: tuple[str, ...] = COMMAND
+) -> Ran:
+    """Run the command in a process of its own, in the namespace of the test.
+
+    :param lab: the namespace.
+    :param arguments: the arguments of the command.
+    :param input: its standard input.
+    :param command: the program, and the arguments that come first.
+    """
+    data = input.encode() if isinstance(input, str) else input
+    start = partial(subprocess.run, (*command, *arguments), capture_output=True, input=data)
+    done = lab.run(partial(start, timeout=TIMEOUT, check=False))
+    return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
 def do(lab: Lab, action: Callable[[Connection], Awaitable[T]]) -> T:
     """Run an action with a connection to the lab's namespace, and return its result."""
 
@@ -55,7 +74,7 @@ def do(lab: Lab, action: Callable[[Connection], Awaitable[T]]) -> T:
     return anyio.run(main)
 
 
-def create(lab: Lab, flows: Iterable[Flow]) -> None:
+def create(lab: Lab, *flows: Flow) -> None:
     """Create entries."""
 
     async def action(conn: Connection) -> None:

@@ -1,11 +1,8 @@
-"""Run ``save`` and ``restore``, and compare flows in the fields that the kernel lets be set."""
+"""Compare flows in the fields that the kernel lets be set."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from copy import copy
-from functools import partial
 from typing import Final
 
 import anyio
@@ -14,24 +11,13 @@ from conntrack_aio import Connection, Flow, Status, SynProxy, TCPFlags, TCPInfo,
 from conntrack_aio.cli.saved_tables import first_line, last_line
 from conntrack_aio.codec.json_lines import json_lines
 
-from .lab import Lab
 from .processes import TIMEOUT
-
-COMMAND: Final = (sys.executable, "-W", "error::ResourceWarning", "-m", "conntrack_aio")
 
 READ_ONLY: Final = ("id", "use", "counters_orig", "counters_reply", "timestamp", "secctx")
 """The fields that no request sets."""
 
 _ADDED_FLAGS: Final = TCPFlags.BE_LIBERAL | TCPFlags.SACK_PERM
 """The flags that every TCP flow gets that a program creates, because it has no window."""
-
-
-def run(lab: Lab, *arguments: str, input: str | bytes = "") -> tuple[int, str, str]:
-    """Run the command, and return its exit status, standard output and standard error."""
-    data = input.encode() if isinstance(input, str) else input
-    start = partial(subprocess.run, (*COMMAND, *arguments), capture_output=True, input=data)
-    done = lab.run(partial(start, timeout=TIMEOUT, check=False))
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 def saved_text(*flows: Flow, time: int = 0) -> str:

@@ -61,7 +61,7 @@ def test_a_dry_run_prints_the_flow_and_creates_none(lab: Lab) -> None:
     assert out.startswith("tcp ")
     assert "timeout=5400" in out
     assert count(lab) == 0
-    create(lab, [Flow.tcp("10.0.0.1", 1000, "10.1.0.1", 80, timeout=600)])
+    create(lab, Flow.tcp("10.0.0.1", 1000, "10.1.0.1", 80, timeout=600))
     status, out, err = run(lab, "create", *arguments)
     assert (status, out) == (1, "")
     assert "an entry already has the tuple" in err
@@ -137,7 +137,7 @@ def test_a_reply_that_differs(lab: Lab) -> None:
 def test_a_master(lab: Lab) -> None:
     master = Flow.tcp("10.0.0.1", 1000, "10.1.0.1", 21, timeout=600)
     master.helper = Helper(name="ftp")
-    create(lab, [master])
+    create(lab, master)
     arguments = ("tcp", "10.0.0.1:2000", "10.1.0.1:20", "--timeout", "60")
     status, out, _ = run(lab, "create", *arguments, "--master", str(master.orig), "--json")
     assert status == 0
@@ -148,7 +148,7 @@ def test_a_master(lab: Lab) -> None:
 
 
 def test_an_entry_that_exists_is_a_failure_that_says_how_to_change_it(lab: Lab) -> None:
-    create(lab, [Flow.tcp("10.0.0.1", 1000, "10.1.0.1", 80, timeout=600, mark=3, zone=7)])
+    create(lab, Flow.tcp("10.0.0.1", 1000, "10.1.0.1", 80, timeout=600, mark=3, zone=7))
     status, out, err = run(lab, "create", *WORDS, "--zone", "7", "--timeout", "60")
     assert (status, out) == (1, "")
     assert "EEXIST" in err

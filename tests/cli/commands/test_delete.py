@@ -48,7 +48,7 @@ def marked(number: int, mark: int = 5) -> list[Flow]:
 
 
 def test_it_deletes_and_prints_the_flows_that_match_and_no_others(lab: Lab) -> None:
-    create(lab, [TCP, CLOSED, UDP, IN_ZONE])
+    create(lab, TCP, CLOSED, UDP, IN_ZONE)
     status, out, err = run(lab, "delete", "mark", "1", "and", "family", "ipv6")
     assert (status, err) == (0, DELETED)
     assert re.fullmatch(
@@ -58,13 +58,13 @@ def test_it_deletes_and_prints_the_flows_that_match_and_no_others(lab: Lab) -> N
 
 
 def test_a_match_that_no_flow_has_is_no_failure(lab: Lab) -> None:
-    create(lab, [UDP])
+    create(lab, UDP)
     assert run(lab, "delete", "mark", "2") == (0, "", "conntrack-aio: 0 flows deleted\n")
     assert count(lab) == 1
 
 
 def test_json_has_the_fields_of_the_flows_before_they_were_deleted(lab: Lab) -> None:
-    create(lab, [IN_ZONE, UDP])
+    create(lab, IN_ZONE, UDP)
     expected = {flow.id for flow in table(lab).values()}
     status, out, err = run(lab, "delete", "--json", "--quiet", "proto", "udp")
     assert (status, err) == (0, "")
@@ -73,7 +73,7 @@ def test_json_has_the_fields_of_the_flows_before_they_were_deleted(lab: Lab) -> 
 
 
 def test_a_dry_run_prints_the_flows_and_deletes_none(lab: Lab) -> None:
-    create(lab, [TCP, UDP, IN_ZONE])
+    create(lab, TCP, UDP, IN_ZONE)
     status, out, err = run(lab, "delete", "--dry-run", "mark 1")
     assert (status, err) == (0, "conntrack-aio: 2 flows would be deleted\n")
     assert sorted(line.partition(" [UNREPLIED]")[0] for line in out.splitlines()) == [
@@ -103,7 +103,7 @@ def test_a_dry_run_prints_the_flows_and_deletes_none(lab: Lab) -> None:
 def test_without_a_match_that_selects_some_it_deletes_nothing(
     lab: Lab, arguments: tuple[str, ...], message: str
 ) -> None:
-    create(lab, [UDP])
+    create(lab, UDP)
     status, out, err = run(lab, "delete", *arguments)
     assert (status, out) == (2, "")
     assert err.startswith("usage: conntrack-aio delete ")
@@ -116,7 +116,7 @@ def test_without_a_match_that_selects_some_it_deletes_nothing(
 
 def test_a_tuple_selects_one_entry_in_its_zone_by_either_direction(lab: Lab) -> None:
     other_zone = attrs.evolve(IN_ZONE, zone=8)
-    create(lab, [IN_ZONE, other_zone])
+    create(lab, IN_ZONE, other_zone)
     status, out, err = run(lab, "delete", "--tuple", "udp 10.1.0.1:53 10.0.0.1:1000 zone=7")
     assert (status, err) == (0, DELETED)
     assert out.startswith("udp 10.0.0.1:1000 -> 10.1.0.1:53 ")
@@ -124,7 +124,7 @@ def test_a_tuple_selects_one_entry_in_its_zone_by_either_direction(lab: Lab) -> 
 
 
 def test_a_dry_run_with_a_tuple_prints_the_entry(lab: Lab) -> None:
-    create(lab, [UDP])
+    create(lab, UDP)
     status, out, err = run(lab, "delete", "--dry-run", "--tuple", str(UDP.orig))
     assert (status, err) == (0, "conntrack-aio: 1 flow would be deleted\n")
     assert out.startswith(str(UDP.orig))
@@ -132,11 +132,11 @@ def test_a_dry_run_with_a_tuple_prints_the_entry(lab: Lab) -> None:
 
 
 def test_a_tuple_that_no_entry_has_is_a_failure(lab: Lab) -> None:
-    create(lab, [UDP])
+    create(lab, UDP)
     message = f"conntrack-aio: no entry has the tuple {TCP.orig} in either direction, in zone 0"
     assert run(lab, "delete", "--tuple", str(TCP.orig)) == (1, "", f"{message}\n")
     in_another = f"{message}; zone 3 has one: --zone 3\n"
-    create(lab, [attrs.evolve(TCP, zone=3)])
+    create(lab, attrs.evolve(TCP, zone=3))
     assert run(lab, "delete", "--tuple", str(TCP.orig)) == (1, "", in_another)
     assert run(lab, "delete", "--tuple", str(TCP.orig), "--dry-run") == (1, "", in_another)
     assert count(lab) == 2
@@ -145,7 +145,7 @@ def test_a_tuple_that_no_entry_has_is_a_failure(lab: Lab) -> None:
 
 
 def test_a_line_of_list_selects_its_entry(lab: Lab) -> None:
-    create(lab, [IN_ZONE, attrs.evolve(IN_ZONE, zone=None), TCP, UDP])
+    create(lab, IN_ZONE, attrs.evolve(IN_ZONE, zone=None), TCP, UDP)
     lines = run(lab, "list").out.splitlines()
     assert len(lines) == 4
     for left, line in enumerate(reversed(lines)):
@@ -185,7 +185,7 @@ def test_after_deleting_tcp_it_says_what_ends_the_connection(
 ) -> None:
     lab.sysctl("nf_conntrack_tcp_loose", loose)
     lab.track()
-    create(lab, [TCP])
+    create(lab, TCP)
     status, _, err = run(lab, "delete", *arguments)
     assert status == 0
     hint = f"conntrack-aio: deleting its entry does not end a TCP connection: {outcome}\n"
@@ -193,17 +193,17 @@ def test_after_deleting_tcp_it_says_what_ends_the_connection(
 
 
 def test_it_says_so_if_no_rule_uses_connection_tracking(lab: Lab) -> None:
-    create(lab, [TCP])
+    create(lab, TCP)
     err = run(lab, "delete", "mark", "1").err
     assert "no firewall rule was found here that uses connection tracking, so its packets" in err
 
 
 def test_it_says_nothing_about_connections_that_have_ended_or_if_it_is_quiet(lab: Lab) -> None:
-    create(lab, [CLOSED])
+    create(lab, CLOSED)
     assert run(lab, "delete", "state", "time_wait").err == DELETED
-    create(lab, [TCP])
+    create(lab, TCP)
     assert run(lab, "delete", "--quiet", "mark", "1").err == ""
-    create(lab, [TCP])
+    create(lab, TCP)
     assert run(lab, "delete", "--dry-run", "mark", "1").err.count("\n") == 1
 
 
@@ -211,7 +211,7 @@ def test_it_says_nothing_about_connections_that_have_ended_or_if_it_is_quiet(lab
 
 
 def test_a_script_is_not_asked(lab: Lab) -> None:
-    create(lab, marked(MOST_UNASKED + 1))
+    create(lab, *marked(MOST_UNASKED + 1))
     status, out, err = run(lab, "delete", "mark", "5")
     assert (status, err) == (0, f"conntrack-aio: {MOST_UNASKED + 1} flows deleted\n")
     assert len(out.splitlines()) == MOST_UNASKED + 1
@@ -219,7 +219,7 @@ def test_a_script_is_not_asked(lab: Lab) -> None:
 
 @pytest.mark.parametrize("answer", ["y\n", "YES\n"])
 def test_at_a_terminal_it_asks_and_deletes_what_matches(lab: Lab, answer: str) -> None:
-    create(lab, [*marked(MOST_UNASKED + 1), UDP])
+    create(lab, *marked(MOST_UNASKED + 1), UDP)
     with Terminal(lab, *COMMAND, "delete", "mark 5") as terminal:
         terminal.wait_for(f"conntrack-aio: delete {MOST_UNASKED + 1} flows? [y/N] ")
         assert count(lab) == MOST_UNASKED + 2
@@ -231,7 +231,7 @@ def test_at_a_terminal_it_asks_and_deletes_what_matches(lab: Lab, answer: str) -
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", "yep\n", END_OF_INPUT])
 def test_any_other_answer_deletes_nothing(lab: Lab, answer: str) -> None:
-    create(lab, marked(MOST_UNASKED + 1))
+    create(lab, *marked(MOST_UNASKED + 1))
     with Terminal(lab, *COMMAND, "delete", "mark 5") as terminal:
         terminal.wait_for("[y/N] ")
         terminal.type(answer)
@@ -241,7 +241,7 @@ def test_any_other_answer_deletes_nothing(lab: Lab, answer: str) -> None:
 
 
 def test_an_interrupt_at_the_question_deletes_nothing(lab: Lab) -> None:
-    create(lab, marked(MOST_UNASKED + 1))
+    create(lab, *marked(MOST_UNASKED + 1))
     with Terminal(lab, *COMMAND, "delete", "mark 5") as terminal:
         terminal.wait_for("[y/N] ")
         terminal.type(INTERRUPT)
@@ -252,7 +252,7 @@ def test_an_interrupt_at_the_question_deletes_nothing(lab: Lab) -> None:
 
 def test_a_flow_that_no_longer_matches_after_the_question_is_kept(lab: Lab) -> None:
     flows = marked(MOST_UNASKED + 1)
-    create(lab, flows)
+    create(lab, *flows)
     with Terminal(lab, *COMMAND, "delete", "mark 5") as terminal:
         terminal.wait_for("[y/N] ")
         do(lab, lambda conn: conn.update(flows[3].orig, mark=6))
@@ -265,7 +265,7 @@ def test_a_flow_that_no_longer_matches_after_the_question_is_kept(lab: Lab) -> N
 def test_at_a_terminal_it_does_not_ask_about_few_flows_or_with_yes(
     lab: Lab, number: int, options: tuple[str, ...]
 ) -> None:
-    create(lab, marked(number))
+    create(lab, *marked(number))
     with Terminal(lab, *COMMAND, "delete", *options, "mark 5") as terminal:
         assert terminal.wait() == 0
         assert "[y/N]" not in terminal.output
@@ -276,7 +276,7 @@ def test_at_a_terminal_it_does_not_ask_about_few_flows_or_with_yes(
 
 
 def test_an_interrupt_reports_how_many_were_deleted(lab: Lab) -> None:
-    create(lab, marked(5000))
+    create(lab, *marked(5000))
     with Process(lab, *COMMAND, "delete", "mark", "5") as deletion:
         deletion.line()  # the next lines fill the pipe, and the command waits
         deletion.signal(signal.SIGINT)
@@ -288,7 +288,7 @@ def test_an_interrupt_reports_how_many_were_deleted(lab: Lab) -> None:
 
 
 def test_it_finishes_if_the_reader_of_its_output_is_gone(lab: Lab) -> None:
-    create(lab, marked(5000))
+    create(lab, *marked(5000))
     with Process(lab, *COMMAND, "delete", "mark", "5") as deletion:
         deletion.line()
         deletion.stop_reading()
@@ -297,7 +297,7 @@ def test_it_finishes_if_the_reader_of_its_output_is_gone(lab: Lab) -> None:
 
 
 def test_a_full_disk_deletes_nothing_more_and_reports_how_many_were(lab: Lab) -> None:
-    create(lab, marked(5000))
+    create(lab, *marked(5000))
     with Path("/dev/full").open("wb") as output:
         start = partial(
             subprocess.run,
@@ -317,7 +317,7 @@ def test_a_full_disk_deletes_nothing_more_and_reports_how_many_were(lab: Lab) ->
 
 def test_a_flow_that_ended_before_it_was_deleted_does_not_count(lab: Lab) -> None:
     """The command waits for its output to be read, and the test deletes the flows meanwhile."""
-    create(lab, marked(8000))
+    create(lab, *marked(8000))
     with Process(lab, *COMMAND, "delete", "mark", "5") as deletion:
         deletion.line()
 

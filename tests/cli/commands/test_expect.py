@@ -31,7 +31,7 @@ LINE = (
 
 def expect(lab: Lab, *flows: Flow) -> None:
     """Create flows, and an expectation of each."""
-    create(lab, flows)
+    create(lab, *flows)
     for flow in flows:
         data = Tuple.tcp("10.1.0.1", 0, str(flow.orig.src), 2000)
         new = Expectation.of(flow.orig, data, any_sport=True)
@@ -73,7 +73,7 @@ def test_one_is_read_by_its_tuple_or_found_by_a_packet(lab: Lab) -> None:
 
 
 def test_one_is_created_changed_and_deleted(lab: Lab) -> None:
-    create(lab, [MASTER])
+    create(lab, MASTER)
     status, out, err = run(lab, "expect", "create", *DATA, *OF_MASTER)
     assert (status, err) == (0, "conntrack-aio: 1 expectation created\n")
     assert re.fullmatch(LINE, out)
@@ -93,7 +93,7 @@ def test_one_is_created_changed_and_deleted(lab: Lab) -> None:
 
 
 def test_all_fields_are_set(lab: Lab) -> None:
-    create(lab, [MASTER])
+    create(lab, MASTER)
     status, _, err = run(
         lab,
         *("expect", "create", "tcp", "10.1.0.1:20", "10.0.0.1:2000", *OF_MASTER, "--quiet"),
@@ -158,7 +158,7 @@ def test_stats_count_what_was_created_and_deleted(lab: Lab) -> None:
 
 def test_events_are_printed_until_an_interrupt(lab: Lab) -> None:
     groups = 1 << NFNLGRP.CONNTRACK_EXP_NEW - 1 | 1 << NFNLGRP.CONNTRACK_EXP_DESTROY - 1
-    create(lab, [MASTER])
+    create(lab, MASTER)
     with Process(lab, *COMMAND, "expect", "events", "--json", "--quiet") as events:
         wait_until(lambda: count_subscribers(lab, groups))
         run(lab, "expect", "create", *DATA, *OF_MASTER)

@@ -6,7 +6,7 @@ import json
 
 import attrs
 import pytest
-from support.command_runs import do, run
+from support.command import do, run_process
 from support.lab import Lab
 
 from conntrack_aio import Connection, Features
@@ -22,10 +22,10 @@ def test_the_features_of_this_kernel_are_printed(lab: Lab) -> None:
         found.append(attrs.asdict(await conn.features()))
 
     do(lab, action)
-    status, out, err = run(lab, "features", "--json")
+    status, out, err = run_process(lab, "features", "--json")
     assert (status, err) == (0, "")
     assert json.loads(out) == found[0]
-    status, out, err = run(lab, "features")
+    status, out, err = run_process(lab, "features")
     assert (status, err) == (0, "")
     words = [line.split()[:2] for line in out.splitlines()]
     assert words == [[name, "yes" if has else "no"] for name, has in found[0].items()]

@@ -18,11 +18,11 @@ FLOWS = [
 
 
 def test_a_script_deletes_every_flow(lab: Lab) -> None:
-    create(lab, FLOWS)
+    create(lab, *FLOWS)
     assert run(lab, "flush", "--all") == (0, "", "conntrack-aio: 2 flows deleted\n")
     assert count(lab) == 0
     assert run(lab, "flush", "--all", "--quiet") == (0, "", "")
-    create(lab, FLOWS)
+    create(lab, *FLOWS)
     assert run(lab, "flush", "--all", "--quiet", "--json") == (0, '{"deleted": 2}\n', "")
     out = run(lab, "expect", "flush", "--all", "--quiet", "--json").out
     assert out == '{"deleted": 0}\n'
@@ -37,7 +37,7 @@ def test_an_empty_table_needs_no_question(lab: Lab) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("--yes",), ("--dry-run",), ("mark", "1")])
 def test_without_all_it_deletes_nothing(lab: Lab, arguments: tuple[str, ...]) -> None:
-    create(lab, FLOWS)
+    create(lab, *FLOWS)
     status, out, err = run(lab, "flush", *arguments)
     assert (status, out) == (2, "")
     assert "--all is required" in err or "unrecognized arguments" in err
@@ -45,7 +45,7 @@ def test_without_all_it_deletes_nothing(lab: Lab, arguments: tuple[str, ...]) ->
 
 
 def test_a_dry_run_prints_the_flows_and_deletes_none(lab: Lab) -> None:
-    create(lab, FLOWS)
+    create(lab, *FLOWS)
     status, out, err = run(lab, "flush", "--all", "--dry-run", "--json")
     assert (status, err) == (0, "conntrack-aio: 2 flows would be deleted\n")
     assert out.count('{"orig": ') == 2
@@ -59,7 +59,7 @@ def test_a_dry_run_prints_the_flows_and_deletes_none(lab: Lab) -> None:
 def test_at_a_terminal_it_asks_with_the_number_of_flows(
     lab: Lab, answer: str, status: int, remaining: int
 ) -> None:
-    create(lab, FLOWS)
+    create(lab, *FLOWS)
     with Terminal(lab, *COMMAND, "flush", "--all") as terminal:
         terminal.wait_for("conntrack-aio: delete every flow (2 flows)? [y/N] ")
         terminal.type(answer)
@@ -70,7 +70,7 @@ def test_at_a_terminal_it_asks_with_the_number_of_flows(
 
 
 def test_with_yes_it_does_not_ask(lab: Lab) -> None:
-    create(lab, FLOWS)
+    create(lab, *FLOWS)
     with Terminal(lab, *COMMAND, "flush", "--all", "--yes") as terminal:
         assert terminal.wait() == 0
         assert terminal.output == "conntrack-aio: 2 flows deleted\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.command_runs import create, do, run
+from support.command import create, do, run_process
 from support.lab import Lab
 
 from conntrack_aio import Flow, NATRange, Status
@@ -52,7 +52,7 @@ def zones(lab: Lab) -> Lab:
     ],
 )
 def test_the_entry_with_the_tuple_is_printed(zones: Lab, arguments: list[str], found: str) -> None:
-    status, out, err = run(zones, "get", *arguments)
+    status, out, err = run_process(zones, "get", *arguments)
     assert (status, err) == (0, "")
     assert out.startswith(found)
     assert out.count("\n") == 1
@@ -60,15 +60,15 @@ def test_the_entry_with_the_tuple_is_printed(zones: Lab, arguments: list[str], f
 
 def test_the_zone_selects_the_entry(zones: Lab) -> None:
     for zone, arguments in ((3, ["--zone", "3"]), (3, ["zone=3"]), (None, ["--zone", "0"])):
-        status, out, _ = run(zones, "get", "--json", "tcp", *ENDS, *arguments)
+        status, out, _ = run_process(zones, "get", "--json", "tcp", *ENDS, *arguments)
         assert (status, json.loads(out).get("zone")) == (0, zone)
 
 
 def test_a_line_of_list_names_its_entry(zones: Lab) -> None:
-    lines = run(zones, "list")[1].splitlines()
+    lines = run_process(zones, "list")[1].splitlines()
     assert len(lines) == 5
     for line in lines:
-        status, out, _ = run(zones, "get", line)
+        status, out, _ = run_process(zones, "get", line)
         assert (status, out.split(" timeout=")[0]) == (0, line.split(" timeout=")[0])
 
 
@@ -97,11 +97,11 @@ def test_a_line_of_list_names_its_entry(zones: Lab) -> None:
     ],
 )
 def test_what_was_not_found_is_reported(zones: Lab, arguments: list[str], message: str) -> None:
-    assert run(zones, "get", *arguments) == (1, "", f"conntrack-aio: {message}\n")
+    assert run_process(zones, "get", *arguments) == (1, "", f"conntrack-aio: {message}\n")
 
 
 def test_an_entry_that_has_the_tuple_in_the_other_direction_is_named(zones: Lab) -> None:
-    status, out, err = run(
+    status, out, err = run_process(
         zones, "get", "tcp", "198.51.100.9:443", "192.0.2.1:61000", "--direction", "orig"
     )
     assert (status, out) == (1, "")
@@ -122,6 +122,6 @@ def test_an_entry_that_has_the_tuple_in_the_other_direction_is_named(zones: Lab)
     ],
 )
 def test_wrong_arguments_have_status_2(lab: Lab, arguments: list[str], message: str) -> None:
-    status, out, err = run(lab, "get", *arguments)
+    status, out, err = run_process(lab, "get", *arguments)
     assert (status, out) == (2, "")
     assert message in err

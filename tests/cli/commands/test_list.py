@@ -10,8 +10,9 @@ import anyio
 import attrs
 import pytest
 from support import flows as many_flows
-from support.command_runs import create, do, run, run_at_terminal
+from support.command import create, do, run_process
 from support.lab import Lab
+from support.terminal import run_at_terminal
 
 from conntrack_aio import (
     Connection,
@@ -81,7 +82,7 @@ def translate(lab: Lab) -> None:
 
 def test_columns_are_aligned_below_a_header(four: Lab) -> None:
     columns = "proto,orig.src,orig.dport,mark,zone,state"
-    assert run(four, "list", "--columns", columns, "--sort", "orig.src") == (
+    assert run_process(four, "list", "--columns", columns, "--sort", "orig.src") == (
         0,
         "proto  orig.src  orig.dport  mark  zone  state\n"
         "tcp    9.0.0.1           22   0x0     -  TIME_WAIT\n"
@@ -93,10 +94,15 @@ def test_columns_are_aligned_below_a_header(four: Lab) -> None:
 
 
 def test_the_header_can_be_omitted(four: Lab) -> None:
-    status, out, err = run(four, "list", "proto tcp", "--columns", "orig.sport", "--no-header")
+    status, out, err = run_process(
+        four, "list", "proto tcp", "--columns", "orig.sport", "--no-header"
+    )
     assert (status, sorted(out.split()), err) == (0, ["1000", "22222"], "")
-    assert run(four, "list", "none", "--columns", "orig.sport", "--no-header")[:2] == (0, "")
-    assert run(four, "list", "none", "--columns", "orig.sport")[:2] == (0, "orig.sport\n")
+    assert run_process(four, "list", "none", "--columns", "orig.sport", "--no-header")[:2] == (
+        0,
+        "",
+    )
+    assert run_process(four, "list", "none", "--columns", "orig.sport")[:2] == (0, "orig.sport\n")
 
 
 def test_columns_as_json_are_objects_of_these_fields(four: Lab) -> None:
@@ -107,7 +113,7 @@ def test_columns_as_json_are_objects_of_these_fields(four: Lab) -> None:
         "--sort",
         "-timeout",
     )
-    status, out, err = run(four, "list", *arguments)
+    status, out, err = run_process(four, "list", *arguments)
     assert (status, err) == (0, "")
     assert [json.loads(line) for line in out.splitlines()][:3] == [
         {
@@ -156,11 +162,11 @@ def test_the_settings_that_hide_what_is_asked_for_are_reported(
 ) -> None:
     lab.sysctl("nf_conntrack_events", 2)
     create(lab, WEB)
-    lines = run(lab, "list", *arguments)[2].splitlines()
+    lines = run_process(lab, "list", *arguments)[2].splitlines()
     assert [line.split("nf_conntrack_")[1].split()[0] for line in lines] == [*reported]
     lab.sysctl("nf_conntrack_acct", 1)
     lab.sysctl("nf_conntrack_timestamp", 1)
-    lines = run(lab, "list", *arguments)[2].splitlines()
+    lines = run_process(lab, "list", *arguments)[2].splitlines()
     assert len(lines) == ("events" in reported)
 
 
@@ -176,7 +182,7 @@ def test_at_a_terminal_the_columns_shown_are_reported(lab: Lab) -> None:
 
 def test_all_columns_of_many_flows_are_printed(lab: Lab) -> None:
     do(lab, lambda conn: many_flows.fill(conn, map(many_flows.tcp, range(2500))))
-    status, out, _ = run(lab, "list", "--columns", ",".join(COLUMNS), "--quiet")
+    status, out, _ = run_process(lab, "list", "--columns", ",".join(COLUMNS), "--quiet")
     assert status == 0
     heading, *lines = out.splitlines()
     assert heading.split() == list(COLUMNS)
@@ -244,7 +250,7 @@ def test_flows_are_sorted(four: Lab, arguments: list[str], ports: list[str], for
         "json": ["--json"],
         "columns": ["--columns", "orig.sport,orig.icmp_id", "--no-header"],
     }
-    status, out, err = run(four, "list", *arguments, *options[form])
+    status, out, err = run_process(four, "list", *arguments, *options[form])
     assert (status, err) == (0, "")
     patterns = {
         "text": r":(\d+) ->|id=(\d+)",
@@ -256,8 +262,8 @@ def test_flows_are_sorted(four: Lab, arguments: list[str], ports: list[str], for
 
 def test_lines_that_are_sorted_are_the_usual_ones(four: Lab) -> None:
     for form in ([], ["--json"]):
-        sorted_lines = run(four, "list", *form, "--sort", "id")[1].splitlines()
-        lines = run(four, "list", *form)[1].splitlines()
+        sorted_lines = run_process(four, "list", *form, "--sort", "id")[1].splitlines()
+        lines = run_process(four, "list", *form)[1].splitlines()
         timeouts = re.compile(r'timeout"?[=:] ?\d+')
         assert sorted(timeouts.sub("", line) for line in sorted_lines) == sorted(
             timeouts.sub("", line) for line in lines
@@ -268,7 +274,7 @@ def test_lines_that_are_sorted_are_the_usual_ones(four: Lab) -> None:
 def test_a_limit_ends_the_list(lab: Lab, form: list[str]) -> None:
     do(lab, lambda conn: many_flows.fill(conn, map(many_flows.tcp, range(200))))
     for limit in (1, 199, 200, 1000):
-        status, out, _ = run(lab, "list", *form, "--limit", str(limit))
+        status, out, _ = run_process(lab, "list", *form, "--limit", str(limit))
         assert (status, len(out.splitlines())) == (0, min(limit, 200))
 
 
@@ -313,7 +319,7 @@ def test_wrong_arguments_are_errors(
     ],
 )
 def test_arguments_that_exclude_each_other(lab: Lab, arguments: list[str], message: str) -> None:
-    status, out, err = run(lab, "list", *arguments)
+    status, out, err = run_process(lab, "list", *arguments)
     assert (status, out) == (2, "")
     assert message in err
 
@@ -362,7 +368,7 @@ def test_colors(four: Lab) -> None:
     assert "\x1b[33m[UNREPLIED]" in text
     for environment in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
         assert "\x1b" not in run_at_terminal(four, "list", "--quiet", **environment)[1]
-    assert "\x1b" not in run(four, "list", "--columns", "state")[1]
+    assert "\x1b" not in run_process(four, "list", "--columns", "state")[1]
 
 
 LONG6 = ("2001:db8:1234:5678:9abc:def0:1:1", "2001:db8:1234:5678:9abc:def0:1:2")
@@ -436,7 +442,9 @@ def test_columns_of_zones(lab: Lab) -> None:
         Flow(orig=other, reply=other.inverse, timeout=600, zone=5),
     )
     columns = "orig.zone,reply.zone,zone,details"
-    status, out, _ = run(lab, "list", "--columns", columns, "--sort", "orig.zone", "--no-header")
+    status, out, _ = run_process(
+        lab, "list", "--columns", columns, "--sort", "orig.zone", "--no-header"
+    )
     assert (status, out.split("\n")) == (
         0,
         ["1  0  -  [UNREPLIED] orig.zone=1", "5  5  5  [UNREPLIED] zone=5", ""],

@@ -12,10 +12,11 @@ from pathlib import Path
 import anyio
 import pytest
 from support import flows
+from support.command import COMMAND, run_process
 from support.lab import Lab
 from support.namespaces import new_network_namespace
 from support.processes import Process, unread_bytes, wait_until
-from support.saved_tables import COMMAND, run, saved_text
+from support.saved_tables import saved_text
 
 from conntrack_aio import Flow, Helper, Match, Tuple, connect
 from conntrack_aio.cli.command import parse
@@ -88,19 +89,19 @@ def test_other_command_lines_are_errors(
 def test_restore_creates_what_save_saved_in_another_namespace(lab: Lab, tmp_path: Path) -> None:
     create(lab, [flows.tcp(1, mark=5), flows.udp6(2)])
     file = str(tmp_path / "table")
-    assert run(lab, "save", "--output", file)[0] == 0
+    assert run_process(lab, "save", "--output", file)[0] == 0
     other = Lab(new_network_namespace())
     try:
-        assert run(other, "restore", file) == (0, "", "conntrack-aio: created 2 flows\n")
+        assert run_process(other, "restore", file) == (0, "", "conntrack-aio: created 2 flows\n")
         for old, new in zip(listed(lab), listed(other), strict=True):
             assert (old.orig, old.reply, old.mark) == (new.orig, new.reply, new.mark)
         # A second restore finds everything there.
-        assert run(other, "restore", file) == (
+        assert run_process(other, "restore", file) == (
             0,
             "",
             "conntrack-aio: created 0 flows; left 2 flows alone\n",
         )
-        assert run(other, "restore", "--quiet", file) == (0, "", "")
+        assert run_process(other, "restore", "--quiet", file) == (0, "", "")
         assert count(other) == 2
     finally:
         os.close(other.descriptor)
@@ -108,7 +109,7 @@ def test_restore_creates_what_save_saved_in_another_namespace(lab: Lab, tmp_path
 
 @pytest.mark.parametrize("arguments", [(), ("-",)])
 def test_restore_reads_standard_input(lab: Lab, arguments: tuple[str, ...]) -> None:
-    status, out, err = run(lab, "restore", *arguments, input=saved_text(flows.tcp(1)))
+    status, out, err = run_process(lab, "restore", *arguments, input=saved_text(flows.tcp(1)))
     assert (status, out, err) == (0, "", "conntrack-aio: created 1 flow\n")
     assert [flow.orig for flow in listed(lab)] == [flows.tcp(1).orig]
 
@@ -129,7 +130,7 @@ def test_a_dry_run_creates_nothing_and_prints_what_it_would_do(lab: Lab) -> None
     in_the_way.reply = Tuple.tcp("10.2.0.1", 80, "192.0.2.1", 40000)
     table = saved_text(flows.tcp(1), in_the_way, flows.tcp(3))
     before = listed(lab)
-    status, out, err = run(lab, "restore", "--dry-run", input=table)
+    status, out, err = run_process(lab, "restore", "--dry-run", input=table)
     assert status == 1
     assert out.splitlines() == [
         "exists tcp ESTABLISHED 10.1.0.1:40000 -> 10.2.0.1:80 timeout=600",
@@ -149,7 +150,7 @@ def test_a_dry_run_creates_nothing_and_prints_what_it_would_do(lab: Lab) -> None
 def test_a_dry_run_and_a_restore_print_json(lab: Lab) -> None:
     create(lab, [flows.tcp(1)])
     table = saved_text(flows.tcp(1), flows.tcp(3), with_helper(flows.tcp(4), "nosuch"))
-    status, out, err = run(lab, "restore", "--dry-run", "--json", "--quiet", input=table)
+    status, out, err = run_process(lab, "restore", "--dry-run", "--json", "--quiet", input=table)
     assert (status, err) == (0, "")
     *lines, summary = map(json.loads, out.splitlines())
     assert [(line["type"], line["flow"]["orig"]["src"]) for line in lines] == [
@@ -160,7 +161,7 @@ def test_a_dry_run_and_a_restore_print_json(lab: Lab) -> None:
     assert summary["dry_run"] is True
     assert count(lab) == 1
 
-    status, out, err = run(lab, "restore", "--json", input=table)
+    status, out, err = run_process(lab, "restore", "--json", input=table)
     assert status == 1
     *lines, summary = map(json.loads, out.splitlines())
     assert sorted((line["type"], line["flow"]["orig"]["src"]) for line in lines) == [
@@ -181,7 +182,7 @@ def test_a_dry_run_and_a_restore_print_json(lab: Lab) -> None:
 def test_restore_updates_entries_on_request(lab: Lab) -> None:
     create(lab, [flows.tcp(1, mark=1)])
     table = saved_text(flows.tcp(1, mark=2, timeout=900))
-    assert run(lab, "restore", "--update", input=table) == (
+    assert run_process(lab, "restore", "--update", input=table) == (
         0,
         "",
         "conntrack-aio: created 0 flows; updated 1 flow\n",
@@ -195,7 +196,7 @@ def test_restore_updates_entries_on_request(lab: Lab) -> None:
 def test_restore_subtracts_the_elapsed_time_on_request(lab: Lab, seconds: int) -> None:
     saved_at = time.time_ns() - seconds * 10**9
     table = saved_text(flows.tcp(1, timeout=50), flows.tcp(2, timeout=500), time=saved_at)
-    status, out, err = run(lab, "restore", "--subtract-elapsed", input=table)
+    status, out, err = run_process(lab, "restore", "--subtract-elapsed", input=table)
     assert (status, out) == (0, "")
     if seconds > 0:
         assert err == "conntrack-aio: created 1 flow; 1 flow expired\n"
@@ -218,7 +219,7 @@ def test_restore_subtracts_the_elapsed_time_on_request(lab: Lab, seconds: int) -
 def test_restore_refuses_other_files_before_it_creates_anything(
     lab: Lab, table: str | bytes, message: str
 ) -> None:
-    status, out, err = run(lab, "restore", input=table)
+    status, out, err = run_process(lab, "restore", input=table)
     assert (status, out) == (1, "")
     assert message in err
     assert len(err.splitlines()) == 1
@@ -235,7 +236,7 @@ def test_restore_refuses_other_files_before_it_creates_anything(
     ],
 )
 def test_restore_names_a_file_that_it_cannot_read(lab: Lab, file: str, message: str) -> None:
-    status, out, err = run(lab, "restore", file)
+    status, out, err = run_process(lab, "restore", file)
     assert (status, out) == (1, "")
     assert err.startswith(message)
 

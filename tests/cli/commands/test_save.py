@@ -11,8 +11,8 @@ import anyio
 import attrs
 import pytest
 from support import expectations, flows
+from support.command import run_process
 from support.lab import Lab
-from support.saved_tables import run
 
 from conntrack_aio import Flow, Tuple, connect, from_dict, to_dict
 
@@ -37,13 +37,13 @@ def create(lab: Lab, *created: Flow, expecting: tuple[tuple[Flow, int | None], .
 
 def test_save_writes_a_table_with_a_first_and_a_last_line(lab: Lab) -> None:
     create(lab, flows.tcp(1, mark=5), flows.udp6(2))
-    status, out, err = run(lab, "save")
+    status, out, err = run_process(lab, "save")
     assert (status, err) == (0, "conntrack-aio: saved 2 flows\n")
     first, *lines, last = map(json.loads, out.splitlines())
     assert first.pop("time") > 1_700_000_000 * 10**9
     assert first == {"format": "conntrack_aio table", "version": 1}
     assert last == {"end": {"flows": 2, "expectations": 0}}
-    _, listed, _ = run(lab, "list", "--json", "--quiet")
+    _, listed, _ = run_process(lab, "list", "--json", "--quiet")
     without_timeout = [
         sorted(
             (flow for flow in map(from_flow_dict, texts) if flow),
@@ -60,10 +60,10 @@ def from_flow_dict(data: dict[str, object]) -> Flow:
 
 def test_save_selects_flows_by_a_match(lab: Lab) -> None:
     create(lab, flows.tcp(1, mark=5), flows.udp6(2))
-    status, out, err = run(lab, "save", "mark", "5")
+    status, out, err = run_process(lab, "save", "mark", "5")
     assert (status, err) == (0, "conntrack-aio: saved 1 flow\n")
     assert json.loads(out.splitlines()[1])["mark"] == 5
-    status, out, err = run(lab, "save", "--quiet", "family ipv6")
+    status, out, err = run_process(lab, "save", "--quiet", "family ipv6")
     assert (status, err) == (0, "")
     assert json.loads(out.splitlines()[1])["orig"]["proto"] == 17
 
@@ -73,14 +73,14 @@ def test_save_includes_the_expectations_of_the_saved_flows_with_their_zones(lab:
     plain, zoned = expectations.ftp(), expectations.ftp(zone=7)
     other = expectations.ftp(2000)
     create(lab, plain, zoned, other, expecting=((plain, None), (zoned, 7)))
-    status, out, err = run(lab, "save", "--quiet")
+    status, out, err = run_process(lab, "save", "--quiet")
     assert (status, err) == (0, "")
     found = [line for line in map(json.loads, out.splitlines()) if "expectation" in line]
     assert sorted(line.get("zone", 0) for line in found) == [0, 7]
     for line in found:
         assert line["expectation"]["master"] == to_dict(plain.orig)
         assert line["expectation"]["tuple"] == to_dict(expectations.EXPECTED)
-    status, out, _ = run(lab, "save", "--quiet", "zone 7")
+    status, out, _ = run_process(lab, "save", "--quiet", "zone 7")
     assert [line.get("zone") for line in [*map(json.loads, out.splitlines())][2:3]] == [7]
 
 
@@ -98,7 +98,7 @@ def test_save_names_a_master_whose_replies_alone_are_in_a_zone_by_its_reply(lab:
             await conn.expectations.create(expected, zone=3)
 
     anyio.run(expect)
-    _, out, _ = run(lab, "save")
+    _, out, _ = run_process(lab, "save")
     (line,) = [line for line in map(json.loads, out.splitlines()) if "expectation" in line]
     assert line["zone"] == 3
     assert line["expectation"]["master"] == to_dict(orig.inverse)
@@ -109,7 +109,7 @@ def test_save_replaces_a_file_when_it_is_whole(lab: Lab, tmp_path: Path) -> None
     file = tmp_path / "table"
     file.write_text("old")
     file.chmod(0o600)
-    status, out, err = run(lab, "save", "--output", str(file))
+    status, out, err = run_process(lab, "save", "--output", str(file))
     assert (status, out, err) == (0, "", "conntrack-aio: saved 1 flow\n")
     assert json.loads(file.read_text().splitlines()[-1]) == {"end": {"flows": 1, "expectations": 0}}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -118,17 +118,19 @@ def test_save_replaces_a_file_when_it_is_whole(lab: Lab, tmp_path: Path) -> None
 
 def test_save_with_json_also_prints_the_numbers(lab: Lab, tmp_path: Path) -> None:
     create(lab, flows.tcp(1), flows.tcp(2))
-    status, out, err = run(lab, "save", "--json", "--quiet", "--output", str(tmp_path / "table"))
+    status, out, err = run_process(
+        lab, "save", "--json", "--quiet", "--output", str(tmp_path / "table")
+    )
     assert (status, err) == (0, "")
     assert json.loads(out) == {"flows": 2, "expectations": 0}
 
 
 def test_save_of_an_empty_table_is_a_table_and_says_why(lab: Lab) -> None:
-    status, out, err = run(lab, "save")
+    status, out, err = run_process(lab, "save")
     assert status == 0
     assert json.loads(out.splitlines()[-1]) == {"end": {"flows": 0, "expectations": 0}}
     assert err.startswith("conntrack-aio: saved 0 flows\nconntrack-aio: no flow is tracked here")
-    assert run(lab, "save", "--quiet")[2] == ""
+    assert run_process(lab, "save", "--quiet")[2] == ""
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_save_of_an_empty_table_is_a_table_and_says_why(lab: Lab) -> None:
     ],
 )
 def test_save_refuses_what_it_cannot_do(lab: Lab, arguments: tuple[str, ...], message: str) -> None:
-    status, out, err = run(lab, "save", *arguments)
+    status, out, err = run_process(lab, "save", *arguments)
     assert status in (1, 2)
     assert out == ""
     assert message in err

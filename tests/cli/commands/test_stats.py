@@ -7,7 +7,7 @@ import re
 
 import attrs
 import pytest
-from support.command_runs import create, run
+from support.command import create, run_process
 from support.lab import Lab
 
 from conntrack_aio import CPUStatistics, Flow
@@ -22,7 +22,7 @@ def three(lab: Lab) -> Lab:
 
 
 def test_sums_are_printed_with_their_meaning(three: Lab) -> None:
-    status, out, err = run(three, "stats")
+    status, out, err = run_process(three, "stats")
     assert (status, err) == (0, "")
     assert re.search(r"(?m)^entries +3 +The number of entries in this network namespace", out)
     assert re.search(r"(?m)^buckets +\d+ ", out)
@@ -32,8 +32,8 @@ def test_sums_are_printed_with_their_meaning(three: Lab) -> None:
 
 
 def test_each_processor_has_a_row(three: Lab) -> None:
-    cpus = json.loads(run(three, "stats", "--json", "--cpu")[1])["counters"]
-    status, out, err = run(three, "stats", "--cpu")
+    cpus = json.loads(run_process(three, "stats", "--json", "--cpu")[1])["counters"]
+    status, out, err = run_process(three, "stats", "--cpu")
     assert (status, err) == (0, "")
     table = out.split("Counters of the table:\n\n")[1].split("\n\n")[0].splitlines()
     heading, *rows = [line.split() for line in table]
@@ -43,14 +43,14 @@ def test_each_processor_has_a_row(three: Lab) -> None:
 
 
 def test_json_has_everything(three: Lab) -> None:
-    status, out, err = run(three, "stats", "--json")
+    status, out, err = run_process(three, "stats", "--json")
     assert (status, err) == (0, "")
     sums = json.loads(out)
     assert (sums["table"]["entries"], sums["counters"]["insert"]) == (3, 3)
     assert sums["table"]["buckets"] > 0
     assert sums["expectations"] == {"new": 0, "create": 0, "delete": 0}
     assert "cpu" not in sums["counters"]
-    each = json.loads(run(three, "stats", "--json", "--cpu")[1])
+    each = json.loads(run_process(three, "stats", "--json", "--cpu")[1])
     assert sum(counters["insert"] for counters in each["counters"]) == 3
     fields = {field.name for field in attrs.fields(CPUStatistics)}
     assert set(each["counters"][0]) <= fields

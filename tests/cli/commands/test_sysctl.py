@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from support.command_runs import run
+from support.command import run_process
 from support.lab import Lab
 
 from conntrack_aio import ConntrackSysctls
@@ -18,7 +18,7 @@ PREFIX = "net.netfilter.nf_conntrack_"
 
 
 def test_all_settings_of_this_kernel_are_printed(lab: Lab) -> None:
-    status, out, err = run(lab, "sysctl")
+    status, out, err = run_process(lab, "sysctl")
     assert (status, err) == (0, "")
     lines = dict(line.split(" = ") for line in out.splitlines())
     assert lines[f"{PREFIX}events"] == "1"
@@ -28,7 +28,7 @@ def test_all_settings_of_this_kernel_are_printed(lab: Lab) -> None:
 
 def test_settings_are_set_and_printed(lab: Lab) -> None:
     arguments = ("acct=1", "nf_conntrack_udp_timeout=40", f"{PREFIX}tcp_loose = off", "events")
-    assert run(lab, "sysctl", *arguments) == (
+    assert run_process(lab, "sysctl", *arguments) == (
         0,
         f"{PREFIX}acct = 1\n{PREFIX}udp_timeout = 40\n{PREFIX}tcp_loose = 0\n{PREFIX}events = 1\n",
         "",
@@ -38,14 +38,14 @@ def test_settings_are_set_and_printed(lab: Lab) -> None:
 
 
 def test_nothing_is_set_if_one_argument_is_wrong(lab: Lab) -> None:
-    status, out, err = run(lab, "sysctl", "acct=1", "tcp_lose=1")
+    status, out, err = run_process(lab, "sysctl", "acct=1", "tcp_lose=1")
     assert (status, out) == (2, "")
     assert "unknown setting 'tcp_lose'; did you mean 'tcp_loose'" in err
     assert lab.read_sysctl("nf_conntrack_acct").strip() == "0"
 
 
 def test_json_says_what_a_setting_means(lab: Lab) -> None:
-    status, out, err = run(lab, "sysctl", "events", "udp_timeout=40", "count", "--json")
+    status, out, err = run_process(lab, "sysctl", "events", "udp_timeout=40", "count", "--json")
     assert (status, err) == (0, "")
     events, timeout, count = map(json.loads, out.splitlines())
     assert events == {
@@ -61,22 +61,22 @@ def test_json_says_what_a_setting_means(lab: Lab) -> None:
 
 
 def test_settings_are_explained(lab: Lab) -> None:
-    assert run(lab, "sysctl", "tcp_loose", "--explain")[1] == (
+    assert run_process(lab, "sysctl", "tcp_loose", "--explain")[1] == (
         "# Whether the kernel tracks TCP connections that it did not see from their\n"
         f"# start.\n{PREFIX}tcp_loose = 1\n"
     )
 
 
 def test_a_setting_of_the_whole_machine_is_refused_clearly(lab: Lab) -> None:
-    status, out, err = run(lab, "sysctl", "max=100000")
+    status, out, err = run_process(lab, "sysctl", "max=100000")
     assert (status, out) == (1, "")
     assert "The whole machine has one" in err
 
 
 def test_a_setting_that_this_kernel_does_not_have_is_a_failure(lab: Lab) -> None:
-    lines = run(lab, "sysctl")[1]
+    lines = run_process(lab, "sysctl")[1]
     missing = next(name for name in ("helper", "dccp_loose") if f"{PREFIX}{name} =" not in lines)
-    status, out, err = run(lab, "sysctl", missing, "acct")
+    status, out, err = run_process(lab, "sysctl", missing, "acct")
     assert (status, out) == (1, f"{PREFIX}acct = 0\n")
     assert err == f"conntrack-aio: this kernel does not have, at least not here: {missing}\n"
 
@@ -122,7 +122,7 @@ def test_every_setting_has_a_description() -> None:
 
 def test_values_may_have_units(lab: Lab) -> None:
     arguments = ("udp_timeout=1m30s", "tcp_timeout_established=5d", "frag6_high_thresh=5M")
-    assert run(lab, "sysctl", *arguments)[0] == 0
+    assert run_process(lab, "sysctl", *arguments)[0] == 0
     assert lab.read_sysctl("nf_conntrack_udp_timeout") == "90"
     assert lab.read_sysctl("nf_conntrack_tcp_timeout_established") == "432000"
     assert lab.read_sysctl("nf_conntrack_frag6_high_thresh") == str(5 << 20)

@@ -30,7 +30,7 @@ def updated(lab: Lab, flow: Flow, *arguments: str) -> Flow:
 
 
 def test_only_the_flows_that_match_change_and_only_in_the_given_field(lab: Lab) -> None:
-    create(lab, [TCP, UDP])
+    create(lab, TCP, UDP)
     before = table(lab)
     after = updated(lab, TCP, "--mark", "7")
     assert after.mark == 7
@@ -40,12 +40,12 @@ def test_only_the_flows_that_match_change_and_only_in_the_given_field(lab: Lab) 
 
 
 def test_a_mask_keeps_the_other_bits_of_the_mark(lab: Lab) -> None:
-    create(lab, [TCP])
+    create(lab, TCP)
     assert updated(lab, TCP, "--mark", "0x20/0xf0").mark == 0x21
 
 
 def test_timeout_status_and_state(lab: Lab) -> None:
-    create(lab, [TCP])
+    create(lab, TCP)
     arguments = ("--timeout", "2h", "--status", "assured,seen_reply", "--state", "fin_wait")
     flow = updated(lab, TCP, *arguments)
     assert flow.timeout is not None
@@ -58,7 +58,7 @@ def test_timeout_status_and_state(lab: Lab) -> None:
 
 
 def test_objects_are_written_as_json(lab: Lab) -> None:
-    create(lab, [TCP])
+    create(lab, TCP)
     flow = updated(
         lab,
         TCP,
@@ -77,7 +77,7 @@ def test_objects_are_written_as_json(lab: Lab) -> None:
 @pytest.mark.program("nft", "nftables")
 def test_labels_are_set_added_removed_and_cleared(lab: Lab) -> None:
     lab.program("nft", "-f", "-", input=USES_LABELS)
-    create(lab, [TCP])
+    create(lab, TCP)
     assert updated(lab, TCP, "--labels", "1,2,127").labels == 1 << 1 | 1 << 2 | 1 << 127
     flow = updated(lab, TCP, "--add-label", "3", "--add-label", "4", "--remove-label", "2")
     assert flow.labels == 1 << 1 | 1 << 3 | 1 << 4 | 1 << 127
@@ -86,7 +86,7 @@ def test_labels_are_set_added_removed_and_cleared(lab: Lab) -> None:
 
 
 def test_to_clear_labels_succeeds_without_room_for_labels_and_to_set_them_fails(lab: Lab) -> None:
-    create(lab, [TCP, UDP])
+    create(lab, TCP, UDP)
     updated(lab, TCP, "--remove-label", "3")
     status, out, err = run(lab, "update", "all", "--add-label", "3")
     assert (status, out) == (1, "")
@@ -99,13 +99,13 @@ def test_to_clear_labels_succeeds_without_room_for_labels_and_to_set_them_fails(
 def test_a_helper_is_detached(lab: Lab) -> None:
     flow = Flow.tcp("10.0.0.1", 1000, "10.1.0.1", 21, timeout=600, mark=9)
     flow.helper = Helper(name="ftp")
-    create(lab, [flow])
+    create(lab, flow)
     assert table(lab)[str(flow.orig)].helper == Helper(name="ftp")
     assert updated(lab, flow, "--no-helper").helper is None
 
 
 def test_a_state_changes_only_in_flows_of_its_protocol(lab: Lab) -> None:
-    create(lab, [TCP, UDP])
+    create(lab, TCP, UDP)
     ran = run(lab, "update", "all", "--state", "close", "--dry-run")
     assert ran.err == "conntrack-aio: 1 flow would be updated\n"
     summary = "1 flow updated, 1 skipped: only flows of tcp have this state"
@@ -126,7 +126,7 @@ def test_a_state_changes_only_in_flows_of_its_protocol(lab: Lab) -> None:
 def test_failures_are_grouped_by_reason_and_name_the_options(lab: Lab) -> None:
     with_helper = Flow.tcp("10.0.0.1", 1000, "10.1.0.1", 21, timeout=600)
     with_helper.helper = Helper(name="ftp")
-    create(lab, [TCP, UDP, with_helper])
+    create(lab, TCP, UDP, with_helper)
     status, out, err = run(lab, "update", "all", "--helper", "irc", "--json")
     assert (status, json.loads(out)) == (1, {"updated": 0, "skipped": 0, "ended": 0, "failed": 3})
     *failures, summary = sorted(err.splitlines(), key=lambda line: "flows updated" in line)
@@ -136,7 +136,7 @@ def test_failures_are_grouped_by_reason_and_name_the_options(lab: Lab) -> None:
 
 
 def test_the_numbers_are_an_object_of_json(lab: Lab) -> None:
-    create(lab, [TCP, UDP])
+    create(lab, TCP, UDP)
     status, out, err = run(lab, "update", "all", "--mark", "3", "--json")
     assert (status, err) == (0, "conntrack-aio: 2 flows updated\n")
     assert json.loads(out) == {"updated": 2, "skipped": 0, "ended": 0, "failed": 0}
@@ -146,7 +146,7 @@ def test_the_numbers_are_an_object_of_json(lab: Lab) -> None:
 
 
 def test_a_dry_run_prints_the_flows_and_changes_none(lab: Lab) -> None:
-    create(lab, [TCP, UDP])
+    create(lab, TCP, UDP)
     status, out, err = run(lab, "update", "--dry-run", "mark 0x11", "--mark", "3")
     assert (status, err) == (0, "conntrack-aio: 1 flow would be updated\n")
     assert out.startswith("tcp ESTABLISHED 10.0.0.1:1000 -> 10.1.0.1:80 ")
@@ -154,7 +154,7 @@ def test_a_dry_run_prints_the_flows_and_changes_none(lab: Lab) -> None:
 
 
 def test_a_tuple_selects_one_entry(lab: Lab) -> None:
-    create(lab, [TCP, UDP])
+    create(lab, TCP, UDP)
     assert run(lab, "update", "--tuple", str(TCP.reply), "--mark", "3") == (0, "", UPDATED)
     assert {flow.mark for flow in table(lab).values()} == {3, UDP.mark}
     status, out, err = run(lab, "update", "--tuple", "tcp 10.9.9.9:1 10.9.9.8:2", "--mark", "3")
@@ -172,7 +172,7 @@ def test_a_tuple_selects_one_entry(lab: Lab) -> None:
 
 def test_a_line_of_list_and_a_zone_select_one_entry(lab: Lab) -> None:
     in_zone = attrs.evolve(TCP, zone=3)
-    create(lab, [TCP, in_zone])
+    create(lab, TCP, in_zone)
     (line,) = run(lab, "list", "zone", "3").out.splitlines()
     assert run(lab, "update", "--tuple", line, "--mark", "3") == (0, "", UPDATED)
     tuple_ = ("--tuple", str(TCP.orig))

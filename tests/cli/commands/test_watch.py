@@ -8,7 +8,7 @@ import signal
 import socket
 
 import pytest
-from support.command_runs import COMMAND, create, do, run
+from support.command import COMMAND, create, do, run_process
 from support.lab import Lab
 from support.processes import Process, unread_bytes, wait_until
 
@@ -95,6 +95,6 @@ def test_flows_without_events_are_reported(lab: Lab, mode: int, text: str) -> No
 
 
 def test_a_wrong_match_is_an_error(lab: Lab) -> None:
-    status, out, err = run(lab, "watch", "orig.dprt 80")
+    status, out, err = run_process(lab, "watch", "orig.dprt 80")
     assert (status, out) == (2, "")
     assert "did you mean 'orig.dport'" in err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.command_runs import do, run
+from support.command import do, run_process
 from support.lab import Lab
 
 from conntrack_aio import Connection, Flow, NATRange, Status
@@ -77,13 +77,13 @@ def nat(lab: Lab) -> Lab:
 def test_the_ends_behind_a_public_one_are_printed(
     nat: Lab, arguments: list[str], lines: set[str]
 ) -> None:
-    status, out, err = run(nat, "who", *arguments)
+    status, out, err = run_process(nat, "who", *arguments)
     assert (status, err) == (0, "")
     assert sorted(out.splitlines()) == sorted(lines)
 
 
 def test_json_has_the_ends_and_the_flow(nat: Lab) -> None:
-    status, out, err = run(nat, "who", "192.0.2.1:443", "--json")
+    status, out, err = run_process(nat, "who", "192.0.2.1:443", "--json")
     assert (status, err) == (0, "")
     found = json.loads(out)
     flow = found.pop("flow")
@@ -150,7 +150,7 @@ def test_json_has_the_ends_and_the_flow(nat: Lab) -> None:
     ],
 )
 def test_without_a_flow_the_status_is_1(nat: Lab, arguments: list[str], message: str) -> None:
-    assert run(nat, "who", *arguments) == (1, "", f"conntrack-aio: {message}\n")
+    assert run_process(nat, "who", *arguments) == (1, "", f"conntrack-aio: {message}\n")
 
 
 def test_an_end_with_several_roles(nat: Lab) -> None:
@@ -162,7 +162,7 @@ def test_an_end_with_several_roles(nat: Lab) -> None:
         )
 
     do(nat, action)
-    status, out, err = run(nat, "who", "10.0.0.5")
+    status, out, err = run_process(nat, "who", "10.0.0.5")
     assert (status, out) == (1, "")
     assert err == (
         "conntrack-aio: no flow is translated to 10.0.0.5; it is the inside end of 2 translated "
@@ -179,6 +179,6 @@ def test_an_end_with_several_roles(nat: Lab) -> None:
     ],
 )
 def test_wrong_arguments_have_status_2(lab: Lab, arguments: list[str], message: str) -> None:
-    status, out, err = run(lab, "who", *arguments)
+    status, out, err = run_process(lab, "who", *arguments)
     assert (status, out) == (2, "")
     assert message in err

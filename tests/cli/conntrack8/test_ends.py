@@ -28,7 +28,10 @@ CLOSED = "conntrack-aio: standard output is closed\n"
 
 
 def fill(lab: Lab, number: int) -> None:
-    create(lab, [Flow.udp("10.0.0.1", 1 + n, "10.0.0.2", 53, timeout=1000) for n in range(number)])
+    create(
+        lab,
+        *(Flow.udp("10.0.0.1", 1 + n, "10.0.0.2", 53, timeout=1000) for n in range(number)),
+    )
 
 
 def shell(lab: Lab, arguments: str, redirection: str) -> tuple[int, str, str]:

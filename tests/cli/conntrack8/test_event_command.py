@@ -57,9 +57,9 @@ def test_events_are_filtered(lab: Lab, arguments: list[str], ports: list[int]) -
     groups = {"DESTROY": DESTROY, "src_nat": NEW}.get(arguments[-1], ALL)
     with listening(lab, *arguments, groups=groups) as process:
         for port in (1, 2, 3):
-            create(lab, udp([port], mark=port))
-        create(lab, udp([4], "192.0.2.9"))
-        create(lab, [Flow.udp("fd00::1", 5, "fd00::2", 53, timeout=1000)])
+            create(lab, *udp([port], mark=port))
+        create(lab, *udp([4], "192.0.2.9"))
+        create(lab, Flow.udp("fd00::1", 5, "fd00::2", 53, timeout=1000))
         lines = [process.line() for _ in ports]
         process.signal(signal.SIGTERM)
         assert process.stdout.read() == b""
@@ -75,7 +75,7 @@ def test_a_signal_ends_events_with_their_count(
     lab: Lab, number: signal.Signals, output: list[str]
 ) -> None:
     with listening(lab, *output) as process:
-        create(lab, udp(range(1, 4)))
+        create(lab, *udp(range(1, 4)))
         lines = [process.line() for _ in range(5 if output else 3)]
         process.signal(number)
         rest = process.stdout.read().decode()
@@ -91,10 +91,10 @@ def test_lost_events_are_reported_and_later_ones_are_shown(lab: Lab) -> None:
             b"NOTICE: Netlink socket buffer size has been set to 8192 bytes.\n"
         )
         process.pause()
-        create(lab, udp(range(1, 501)))
+        create(lab, *udp(range(1, 501)))
         process.signal(signal.SIGCONT)
         warning = [process.stderr.readline().decode() for _ in range(3)]
-        create(lab, udp([1000]))
+        create(lab, *udp([1000]))
         count = 0
         while " sport=1000 " not in process.line():
             count += 1
@@ -110,5 +110,5 @@ def test_lost_events_are_reported_and_later_ones_are_shown(lab: Lab) -> None:
 def test_a_closed_pipe_ends_events(lab: Lab) -> None:
     with listening(lab) as process:
         process.stop_reading()
-        create(lab, udp([1, 2]))
+        create(lab, *udp([1, 2]))
         assert "Traceback" not in process.wait()[1]
