@@ -7,7 +7,7 @@ import sys
 from typing import Final
 
 from .failures import CommandError
-from .output import Interrupted, flush_output, interruptible
+from .output import Interrupted, flush_output, interruptible, resume_writes
 
 MOST_UNASKED: Final = 200
 """Commands that change the flows that match ask before they change more than these."""
@@ -37,11 +37,12 @@ def confirm(question: str, otherwise: str) -> None:
     :raises Interrupted: when an interrupt ended the wait for the answer.
     """
     flush_output()
-    sys.stderr.write(f"conntrack-aio: {question}? [y/N] ")
     try:
         with interruptible():
+            sys.stderr.write(f"conntrack-aio: {question}? [y/N] ")
             answer = sys.stdin.readline()
     except Interrupted:
+        resume_writes()
         sys.stderr.write("\n")
         raise
     if not answer.endswith("\n"):

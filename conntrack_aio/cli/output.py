@@ -54,17 +54,21 @@ _state: Final = _WriteState()
 
 @contextmanager
 def interruptible() -> Generator[None]:
-    """Turn an interrupt during the body, which blocks, into :exc:`Interrupted`."""
+    """Turn an interrupt during the body, which blocks, into :exc:`Interrupted`.
+
+    The body may write to standard error, which enters this context once more.
+    """
+    before = _state.active
     try:
         _state.active = True
         if _state.interrupted:
             raise KeyboardInterrupt
         yield
-        _state.active = False
+        _state.active = before
     except KeyboardInterrupt:
         raise Interrupted from None
     finally:
-        _state.active = False
+        _state.active = before
 
 
 @contextmanager

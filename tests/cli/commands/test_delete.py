@@ -246,6 +246,7 @@ def test_an_interrupt_at_the_question_deletes_nothing(lab: Lab) -> None:
         terminal.wait_for("[y/N] ")
         terminal.type(INTERRUPT)
         assert terminal.wait() == 130
+        assert terminal.output.endswith("\n")  # the shell's prompt has a line of its own
         assert "Traceback" not in terminal.output
     assert count(lab) == MOST_UNASKED + 1
 

@@ -219,7 +219,7 @@ def test_at_a_terminal_it_asks_before_it_changes_many(
     number = MOST_UNASKED + 1
     create(
         lab,
-        [Flow.udp(f"10.2.0.{i}", 1, "10.1.0.1", 53, timeout=600, mark=5) for i in range(number)],
+        *(Flow.udp(f"10.2.0.{i}", 1, "10.1.0.1", 53, timeout=600, mark=5) for i in range(number)),
     )
     with Terminal(lab, *COMMAND, "update", "mark 5", "--mark", "6") as terminal:
         terminal.wait_for(f"conntrack-aio: update {number} flows? [y/N] ")
