@@ -98,7 +98,6 @@ if TYPE_CHECKING:
         Direction,
         EventType,
         ExpectFlags,
-        HelperStatus,
         SCTPState,
         Status,
         TCPFlags,
@@ -108,7 +107,7 @@ if TYPE_CHECKING:
     from .model.expectations import Expectation, ExpectEvent, ExpectNAT
     from .model.features import Features
     from .model.flow import Counters, Flow, Helper, SeqAdj, SynProxy, Timestamp
-    from .model.helpers import ExpectPolicy, UserspaceHelper
+    from .model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
     from .model.labels import Label, LabelNames
     from .model.nat import NAT, Endpoint, NATRange, Translation
     from .model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
@@ -290,13 +289,13 @@ filters.match: Match
 filters.program: EventFilter
 model.client_statistics: ClientStatistics StreamStatistics
 model.declare: UnknownAttribute
-model.enums: DCCPRole DCCPState Direction EventType ExpectFlags HelperStatus SCTPState Status
-    TCPFlags TCPState
+model.enums: DCCPRole DCCPState Direction EventType ExpectFlags SCTPState Status TCPFlags
+    TCPState
 model.events: FlowEvent
 model.expectations: ExpectEvent ExpectNAT Expectation
 model.features: Features
 model.flow: Counters Flow Helper SeqAdj SynProxy Timestamp
-model.helpers: ExpectPolicy UserspaceHelper
+model.helpers: ExpectPolicy HelperStatus UserspaceHelper
 model.labels: Label LabelNames
 model.nat: Endpoint NAT NATRange Translation
 model.protoinfo: DCCPInfo ProtoInfo SCTPInfo TCPInfo

@@ -118,6 +118,7 @@ _USED_BY_MOST = (
     "conntrack_aio.streams.options",
     "conntrack_aio.model.client_statistics",
     "conntrack_aio.operations.update_steps",
+    "conntrack_aio.codec.event_messages",
     "conntrack_aio.codec.layouts",
     "conntrack_aio.codec.packer_writer",
     "conntrack_aio.codec.requests.flow_creation",

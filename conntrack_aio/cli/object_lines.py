@@ -12,8 +12,7 @@ import attrs
 
 from ..codec.json import to_dict
 from ..codec.json_lines import json_lines, text_lines
-from ..model.enums import HelperStatus
-from ..model.helpers import UserspaceHelper
+from ..model.helpers import HelperStatus, UserspaceHelper
 from ..model.protocols import PROTOCOL_NAMES
 from ..model.statistics import ExpectCPUStatistics
 from ..model.timeouts import GENERIC, ProtocolTimeouts, TimeoutPolicy

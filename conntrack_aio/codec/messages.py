@@ -1,7 +1,8 @@
-"""Read the messages of ctnetlink about flows: entries and events.
+"""Read the messages of ctnetlink about entries.
 
-Other modules read those about expectations (:mod:`.expectation_messages`), timeout policies and
-helpers (:mod:`.policy_messages`), and statistics (:mod:`.statistics_messages`).
+Other modules read those about events of flows (:mod:`.event_messages`), expectations
+(:mod:`.expectation_messages`), timeout policies and helpers (:mod:`.policy_messages`), and
+statistics (:mod:`.statistics_messages`).
 """
 
 from __future__ import annotations
@@ -10,14 +11,11 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from ..errors import DecodeError
-from ..model.enums import EventType
-from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..netlink import messages, nfnetlink
 from ..netlink.attributes import BytesLike
 from ..netlink.exchange import Reply
 from ..netlink.messages import Message
-from ..uapi.netlink import NLM_F
 from ..uapi.nfnetlink import NFNL_SUBSYS
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from .decoder import Datagram, DecodeCounters, Decoder, HeaderValues
@@ -27,7 +25,6 @@ T = TypeVar("T")
 _CT = NFNL_SUBSYS.CTNETLINK
 CT_NEW = nfnetlink.message_type(_CT, IPCTNL_MSG_CT.NEW)
 CT_DELETE = nfnetlink.message_type(_CT, IPCTNL_MSG_CT.DELETE)
-_CREATE = int(NLM_F.CREATE)
 
 
 def only(*types: int) -> Callable[[int, int], HeaderValues | None]:
@@ -35,24 +32,8 @@ def only(*types: int) -> Callable[[int, int], HeaderValues | None]:
     return lambda message_type, _: {} if message_type in types else None
 
 
-def _flow_event(type: int, flags: int) -> HeaderValues | None:
-    """Return the event type of a message, or ``None`` if it is not an event.
-
-    The kernel sets NLM_F_CREATE and NLM_F_EXCL in the first event of a flow, and neither in an
-    update (``ctnetlink_conntrack_event``).
-    """
-    if type == CT_DELETE:
-        return {"type": EventType.DESTROY}
-    if type == CT_NEW:
-        return {"type": EventType.NEW if flags & _CREATE else EventType.UPDATE}
-    return None
-
-
 decode_flow: Final = Decoder(Flow, "a conntrack entry", only(CT_NEW))
 """Reads an entry of a dump or of the reply to GET."""
-
-decode_event: Final = Decoder(FlowEvent, "a conntrack event", _flow_event, port_id_field="port_id")
-"""Reads an event of a flow."""
 
 
 class Skip:

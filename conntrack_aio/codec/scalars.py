@@ -9,8 +9,6 @@ from functools import cache, partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, Literal, cast
 
-import attrs
-
 from ..errors import DecodeError, EncodeError
 from ..function_builder import BoundedMemo, Expression, FunctionBuilder
 from ..model.values import describe_value, plain_number
@@ -32,13 +30,14 @@ MakeAttributes = Callable[[FunctionBuilder, Expression], Mapping[str, Expression
 """Returns the attributes of an object, by name, as expressions of a raw value."""
 
 
-@attrs.frozen(eq=False, repr=False)
 class Scalar:
     """The codec of one type of value.
 
     Reading has two steps, so that many values can be unpacked at once: ``code`` unpacks a raw
     value, and ``memo`` converts it.
     """
+
+    __slots__ = ("_unpack", "attributes", "code", "encode", "maximum", "memo", "size", "types")
 
     size: int | None
     """Bytes of the payload if they are fixed, or ``None``. An empty payload is then padding, which
@@ -56,13 +55,29 @@ class Scalar:
     """Returns the payload of a value, or raises :exc:`EncodeError`."""
     types: tuple[type, ...]
     """The types of the values."""
-    attributes: MakeAttributes | None = None
+    attributes: MakeAttributes | None
     """Returns the attributes of the object that a raw value stands for. With them, a generated
     function creates an object that ``memo`` does not have: calling the class takes longer than
     reading the rest of a message. ``None`` if only the class can create the object."""
-    _unpack: Callable[[BytesLike, int], tuple[object]] | None = attrs.field(
-        init=False, default=attrs.Factory(lambda self: _unpacker(self.code), takes_self=True)
-    )
+
+    def __init__(
+        self,
+        size: int | None,
+        maximum: int,
+        code: str | None,
+        memo: BoundedMemo | None,
+        encode: Callable[[Any], bytes],
+        types: tuple[type, ...],
+        attributes: MakeAttributes | None = None,
+    ) -> None:
+        self.size = size
+        self.maximum = maximum
+        self.code = code
+        self.memo = memo
+        self.encode = encode
+        self.types = types
+        self.attributes = attributes
+        self._unpack = _unpacker(code)
 
     def decode(self, buffer: BytesLike, start: int, end: int) -> object:
         """Return the value of the payload between two offsets.

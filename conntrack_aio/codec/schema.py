@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Generic, TypeVar, cast
 
@@ -14,10 +14,14 @@ from .scalars import Scalar, scalar_of
 
 C = TypeVar("C")
 
+# The classes here are not attrs classes: making one takes as long as importing a module, and a
+# short command needs all of them. Their objects are not changed once the schema is derived.
 
-@attrs.frozen(eq=False, repr=False)
+
 class Leaf:
     """An attribute that holds a field's value."""
+
+    __slots__ = ("name", "nest", "scalar", "slot", "when", "wire")
 
     name: str
     """The kernel's name of the attribute."""
@@ -33,6 +37,22 @@ class Leaf:
     nest: Schema[object] | None
     """The schema of the object that is the value; ``None`` if there is a ``scalar``."""
 
+    def __init__(
+        self,
+        name: str,
+        slot: int,
+        wire: Wire[object],
+        when: tuple[str, int] | None,
+        scalar: Scalar | None,
+        nest: Schema[object] | None,
+    ) -> None:
+        self.name = name
+        self.slot = slot
+        self.wire = wire
+        self.when = when
+        self.scalar = scalar
+        self.nest = nest
+
     @property
     def types(self) -> tuple[type, ...]:
         """The types of the values that this attribute can hold."""
@@ -42,31 +62,41 @@ class Leaf:
         return (self.nest.cls,)
 
 
-@attrs.frozen(eq=False, repr=False)
 class Fork:
     """An attribute whose meaning depends on the value of another attribute in the same nest."""
+
+    __slots__ = ("by", "leaves", "name")
 
     name: str
     """The kernel's name of the attribute."""
     by: int
     """The number of the other attribute."""
-    leaves: dict[int, Leaf] = attrs.field(factory=dict[int, Leaf])
+    leaves: dict[int, Leaf]
     """The meanings, by the value of the other attribute."""
 
+    def __init__(self, name: str, by: int) -> None:
+        self.name = name
+        self.by = by
+        self.leaves = {}
 
-@attrs.frozen(eq=False, repr=False)
+
 class Branch:
     """A nest that only groups attributes and is not an object, or the message itself."""
 
+    __slots__ = ("children", "name", "pads")
+
     name: str
     """The kernel's name of the nest, or the name of the class."""
-    children: dict[int, Leaf | Fork | Branch] = attrs.field(
-        factory=dict[int, "Leaf | Fork | Branch"]
-    )
+    children: dict[int, Leaf | Fork | Branch]
     """What is in the nest, by the numbers of the attributes."""
-    pads: set[int] = attrs.field(factory=set[int])
+    pads: set[int]
     """The numbers of the kernel's pad attributes in this nest. On architectures where the kernel
     aligns 64-bit values, it puts an empty pad attribute before each (``nla_put_64bit``)."""
+
+    def __init__(self, name: str, pads: Iterable[int] = ()) -> None:
+        self.name = name
+        self.children = {}
+        self.pads = set(pads)
 
     def name_of(self, number: int) -> str:
         """Return the kernel's name of an attribute in this nest, or its number."""
@@ -74,9 +104,10 @@ class Branch:
         return str(number) if child is None else child.name
 
 
-@attrs.frozen(eq=False, repr=False)
 class FieldSchema:
     """A field of the class: the attributes that may hold its value."""
+
+    __slots__ = ("alike", "leaves", "name", "plain", "required", "slot")
 
     name: str
     slot: int
@@ -85,14 +116,31 @@ class FieldSchema:
     leaves: tuple[Leaf, ...]
     plain: Normalization | None
     """How its values are normalized; ``None`` for objects."""
-    alike: FieldSchema | None = None
+    alike: FieldSchema | None
     """Another field, whose value must be in the leaf with the same index: the source address is of
     the same family as the destination address."""
 
+    def __init__(
+        self,
+        name: str,
+        slot: int,
+        required: bool,
+        leaves: tuple[Leaf, ...],
+        plain: Normalization | None,
+        alike: FieldSchema | None,
+    ) -> None:
+        self.name = name
+        self.slot = slot
+        self.required = required
+        self.leaves = leaves
+        self.plain = plain
+        self.alike = alike
 
-@attrs.frozen(eq=False, repr=False)
+
 class SequenceSchema:
     """A field that is a tuple, with an attribute for each item."""
+
+    __slots__ = ("count", "leaves", "name")
 
     name: str
     leaves: tuple[Leaf, ...]
@@ -100,20 +148,32 @@ class SequenceSchema:
     count: Leaf
     """The attribute that holds the number of items."""
 
+    def __init__(self, name: str, leaves: tuple[Leaf, ...], count: Leaf) -> None:
+        self.name = name
+        self.leaves = leaves
+        self.count = count
 
-@attrs.frozen(eq=False, repr=False)
+
 class InlineSchema:
     """A field that is an object, whose attributes are in the same nest as its owner's."""
+
+    __slots__ = ("name", "offset", "schema")
 
     name: str
     schema: Schema[object]
     offset: int
     """The first slot of the object."""
 
+    def __init__(self, name: str, schema: Schema[object], offset: int) -> None:
+        self.name = name
+        self.schema = schema
+        self.offset = offset
 
-@attrs.frozen(eq=False, repr=False)
+
 class Schema(Generic[C]):
     """How objects of a class are read from attributes and written to them."""
+
+    __slots__ = ("cls", "fields", "inlines", "keeps_unknown", "root", "sequences", "size")
 
     cls: type[C]
     root: Branch
@@ -124,6 +184,24 @@ class Schema(Generic[C]):
     """The number of slots, including those of inlined objects."""
     keeps_unknown: bool
     """Whether the class has a field ``unknown`` for the attributes that no field holds."""
+
+    def __init__(
+        self,
+        cls: type[C],
+        root: Branch,
+        fields: tuple[FieldSchema, ...],
+        sequences: tuple[SequenceSchema, ...],
+        inlines: tuple[InlineSchema, ...],
+        size: int,
+        keeps_unknown: bool,
+    ) -> None:
+        self.cls = cls
+        self.root = root
+        self.fields = fields
+        self.sequences = sequences
+        self.inlines = inlines
+        self.size = size
+        self.keeps_unknown = keeps_unknown
 
 
 def kernel_name(number: int) -> str:
@@ -239,17 +317,18 @@ def _number_in(branch: Branch, name: str, slots: Mapping[str, int]) -> int:
 
 def _with_slots_moved(branch: Branch, offset: int) -> Branch:
     """Return a copy of a tree whose slots are moved by an offset."""
-    copy = Branch(branch.name, pads=branch.pads)
+    copy = Branch(branch.name, branch.pads)
     for number, child in branch.children.items():
         if isinstance(child, Branch):
             copy.children[number] = _with_slots_moved(child, offset)
         elif isinstance(child, Fork):
-            leaves = {value: _leaf_moved(leaf, offset) for value, leaf in child.leaves.items()}
-            copy.children[number] = Fork(child.name, child.by, leaves)
+            fork = copy.children[number] = Fork(child.name, child.by)
+            for value, leaf in child.leaves.items():
+                fork.leaves[value] = _leaf_moved(leaf, offset)
         else:
             copy.children[number] = _leaf_moved(child, offset)
     return copy
 
 
 def _leaf_moved(leaf: Leaf, offset: int) -> Leaf:
-    return attrs.evolve(leaf, slot=leaf.slot + offset)
+    return Leaf(leaf.name, leaf.slot + offset, leaf.wire, leaf.when, leaf.scalar, leaf.nest)

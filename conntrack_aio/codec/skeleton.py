@@ -22,24 +22,30 @@ from __future__ import annotations
 
 from typing import NamedTuple, cast
 
-import attrs
-
 from ..errors import DecodeError
 from ..netlink.attributes import HEADER, BytesLike, walk
 from .schema import Branch, FieldSchema, Fork, Leaf, Schema, schema_of
 
 
-@attrs.define(eq=False, repr=False)
 class Found:
     """A value of an object, and where its payload is."""
+
+    __slots__ = ("branches", "end", "inside", "leaf", "start")
 
     leaf: Leaf
     start: int
     end: int
     branches: tuple[str, ...]
     """The names of the nests between the object and the value, for errors."""
-    inside: Skeleton | None = None
+    inside: Skeleton | None
     """The skeleton of the value, if it is an object."""
+
+    def __init__(self, leaf: Leaf, start: int, end: int, branches: tuple[str, ...]) -> None:
+        self.leaf = leaf
+        self.start = start
+        self.end = end
+        self.branches = branches
+        self.inside = None
 
     def error(self, error: DecodeError) -> DecodeError:
         """Return an error in this value with the path to it."""
@@ -58,13 +64,18 @@ class FoundUnknown(NamedTuple):
     end: int
 
 
-@attrs.define(eq=False, repr=False)
 class Skeleton:
     """Where the values of one object are."""
+
+    __slots__ = ("schema", "values")
 
     schema: Schema[object]
     values: list[Found | None]
     """The values, by the slots of the schema; ``None`` for absent values."""
+
+    def __init__(self, schema: Schema[object], values: list[Found | None]) -> None:
+        self.schema = schema
+        self.values = values
 
 
 def named_values(
@@ -81,9 +92,10 @@ def named_values(
     return {name: value for name, value in found.items() if value is not None}
 
 
-@attrs.define(eq=False, repr=False)
 class Survey:
     """Where the values and the unknown attributes of a message are."""
+
+    __slots__ = ("fixed", "skeleton", "start", "unknown")
 
     skeleton: Skeleton
     """The skeleton of the object that the message holds."""
@@ -93,6 +105,18 @@ class Survey:
     """The start and end of each range of bytes that determines the skeleton."""
     start: int
     """The offset of the first attribute."""
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        unknown: list[FoundUnknown],
+        fixed: list[tuple[int, int]],
+        start: int,
+    ) -> None:
+        self.skeleton = skeleton
+        self.unknown = unknown
+        self.fixed = fixed
+        self.start = start
 
 
 def survey(cls: type[object], buffer: BytesLike, start: int, end: int) -> Survey:
@@ -188,7 +212,9 @@ class _Surveyor:
         for fork, number, first, last in forks:
             deciding = cast("Leaf", branch.children[fork.by])
             leaf = fork.leaves.get(self._deciding_value(values[deciding.slot]))
-            resolved = Branch(branch.name, {} if leaf is None else {number: leaf}, branch.pads)
+            resolved = Branch(branch.name, branch.pads)
+            if leaf is not None:
+                resolved.children[number] = leaf
             self._branch(resolved, first - HEADER.size, last, prefix, names, values)
 
     def _is_value(self, leaf: Leaf, first: int, last: int) -> bool:

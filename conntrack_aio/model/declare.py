@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar, cast, dataclass_transform, overload
 import attrs
 
 from .lazy_fields import make_lazy
-from .normalization import compile_normalizing, register
+from .normalization import normalize_new_objects, register
 from .wire import ALIKE, INLINE, PLACES, SEQUENCE, Access, At, Path, SequencePlaces, Wire, at
 
 T = TypeVar("T")
@@ -186,7 +186,7 @@ def message(
         if lazy is not None:
             make_lazy(made, lazy.at_once, lazy.often_read)
         if not checked:
-            made.__attrs_post_init__ = compile_normalizing(made)  # type: ignore[attr-defined]
+            normalize_new_objects(made)
         return made
 
     return make(cls) if cls is not None else make

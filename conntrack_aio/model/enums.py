@@ -15,7 +15,6 @@ from ..uapi.nf_conntrack_dccp import CT_DCCP, CT_DCCP_ROLE
 from ..uapi.nf_conntrack_sctp import SCTP_CONNTRACK
 from ..uapi.nf_conntrack_tcp import IP_CT_TCP_FLAG, TCP_CONNTRACK
 from ..uapi.nf_conntrack_tuple_common import IP_CT_DIR
-from ..uapi.nfnetlink_cthelper import NFCT_HELPER_STATUS
 
 _NUMERIC = tuple("bcdoxXneEfFgG%")
 """The last letters of formats for numbers."""
@@ -202,13 +201,6 @@ class ExpectFlags(NamedBits):
     """No connection can meet the expectation."""
     USERSPACE = NF_CT_EXPECT.USERSPACE
     """A user-space helper created the expectation."""
-
-
-class HelperStatus(NamedNumber):
-    """Whether a user-space helper is used: ``enum nfct_helper_status``."""
-
-    DISABLED = NFCT_HELPER_STATUS.DISABLED
-    ENABLED = NFCT_HELPER_STATUS.ENABLED
 
 
 class EventType(NamedEnum):

@@ -5,17 +5,25 @@ from __future__ import annotations
 import attrs
 
 from ..uapi.nfnetlink_cthelper import (
+    NFCT_HELPER_STATUS,
     NFCTH,
     NFCTH_POLICY,
     NFCTH_POLICY_SET,
     NFCTH_TUPLE,
 )
 from .declare import UnknownAttribute, attribute, by_path, message, sequence
-from .enums import HelperStatus
+from .enums import NamedNumber
 from .wire import U8, U16, U32, Nest, Text, at, u32
 
 _NAME = Text(16)
 """A helper's name: ``NF_CT_HELPER_NAME_LEN`` bytes, the NUL included."""
+
+
+class HelperStatus(NamedNumber):
+    """Whether a user-space helper is used: ``enum nfct_helper_status``."""
+
+    DISABLED = NFCT_HELPER_STATUS.DISABLED
+    ENABLED = NFCT_HELPER_STATUS.ENABLED
 
 
 @message(hashable=True)

@@ -2,7 +2,7 @@
 
 A program may pass a subclass of ``int`` or ``str``, or the number of a flag instead of the enum's
 member. The encoding of a field determines the plain types of its values (:func:`normalization_of`).
-Constructors normalize the values that they get (:func:`compile_normalizing`), and requests
+Constructors normalize the values that they get (:func:`normalize_new_objects`), and requests
 normalize whole objects (:func:`normalized`). The values of a decoded message are plain, so
 decoding creates objects with :func:`raw`.
 """
@@ -145,6 +145,20 @@ def _nests_of(cls: type) -> Mapping[str, tuple[type, ...]]:
         if nests:
             found[field.name] = nests
     return found
+
+
+def normalize_new_objects(cls: type[Any]) -> None:
+    """Make the constructor of an attrs class normalize the values of the fields.
+
+    The function that does this is compiled when the first object is made: decoding calls no
+    constructor.
+    """
+
+    def compile_and_call(self: object) -> None:
+        cls.__attrs_post_init__ = normalize = compile_normalizing(cls)
+        normalize(self)
+
+    cls.__attrs_post_init__ = compile_and_call
 
 
 def compile_normalizing(cls: type) -> Callable[[Any], None]:

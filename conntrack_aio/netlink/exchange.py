@@ -14,7 +14,8 @@ These rules hold for every exchange with the kernel:
   answer the requests after it (``nfnetlink_rcv_skb``).
 """
 
-from __future__ import annotations
+# Annotations are evaluated here: a NamedTuple compiles each one that is a text, which would take a
+# quarter of this module's import.
 
 import errno
 import threading

@@ -3,12 +3,13 @@
 Everything is in host byte order (linux/netlink.h).
 """
 
-from __future__ import annotations
+# Annotations are evaluated here: a NamedTuple compiles each one that is a text, which would take a
+# quarter of this module's import.
 
 import errno
 import struct
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from ..errors import SECCOMP_ERRNOS, DecodeError, KernelError
 from ..uapi.netlink import NLM_F, NLMSG, NLMSGERR_ATTR
@@ -79,7 +80,7 @@ class Completion(NamedTuple):
     """The error of the system call that was refused, if the kernel never saw the request."""
 
     @classmethod
-    def of(cls, error: OSError) -> Completion:
+    def of(cls, error: OSError) -> Self:
         """Return the completion for an error that a socket raised when sending or receiving."""
         known = error if isinstance(error, KernelError) else None
         refused = known if error.errno in SECCOMP_ERRNOS else None

@@ -24,12 +24,12 @@ from ..errors import SECCOMP_ERRNOS, DecodeError, KernelError, call_error, reque
 from ..eventloop import Wait
 from ..uapi.netlink import NETLINK_OPTION, SOL_NETLINK
 from ..uapi.socket import SO_ATTACH_FILTER
-from .bpf import Program
 from .messages import HEADER_SIZE, parse_successes
 from .raw import RawSocket, observed
 from .receive_buffer import QueueState, ReceiveBuffer
 
 if TYPE_CHECKING:
+    from .bpf import Program
     from .recvmmsg import MessageVector
 
 RECEIVE_SIZE = 64 * 1024

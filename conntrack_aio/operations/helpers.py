@@ -9,8 +9,7 @@ from typing import Never
 from ..codec.policy_messages import decode_helper, helper_of
 from ..codec.requests import helpers as requests
 from ..errors import NotFound
-from ..model.enums import HelperStatus
-from ..model.helpers import ExpectPolicy, UserspaceHelper
+from ..model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 from ..netlink.exchange import Request, Response
 from ..session import Session
 from ..streams.dump import Dump

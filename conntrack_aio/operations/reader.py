@@ -97,7 +97,7 @@ class Reader:
         match: Match | None,
         options: StreamOptions,
     ) -> EventStream[FlowEvent]:
-        from ..codec.messages import decode_event
+        from ..codec.event_messages import decode_event
 
         if match is not None:
             check_match(match)

@@ -9,7 +9,8 @@ from typing import Final
 
 import anyio
 
-from ..codec.messages import decode_event, flow_of
+from ..codec.event_messages import decode_event
+from ..codec.messages import flow_of
 from ..codec.requests import flows as requests
 from ..errors import (
     EXHAUSTION_ERRNOS,

@@ -23,7 +23,8 @@ from conntrack_aio.codec.arrow import TIMES, Addresses, bitmap_of
 from conntrack_aio.codec.column_collector import ColumnCollector, MessageContext
 from conntrack_aio.codec.column_fields import select_columns
 from conntrack_aio.codec.decoder import Datagram, Decoder
-from conntrack_aio.codec.messages import CT_NEW, decode_event, decode_flow
+from conntrack_aio.codec.event_messages import decode_event
+from conntrack_aio.codec.messages import CT_NEW, decode_flow
 from conntrack_aio.model.client_statistics import ClientStatistics
 from conntrack_aio.netlink import messages
 

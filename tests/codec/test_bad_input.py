@@ -35,7 +35,8 @@ from conntrack_aio import (
     Tuple,
     UnknownAttribute,
 )
-from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio.codec.event_messages import decode_event
+from conntrack_aio.codec.messages import decode_flow
 from conntrack_aio.codec.reference import decode, encode
 from conntrack_aio.model.requests import RequestOnly
 from conntrack_aio.netlink.messages import Message

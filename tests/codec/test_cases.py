@@ -13,7 +13,8 @@ from support.codec_cases import CASES, Case
 from support.model_strategies import declared_classes as classes
 
 from conntrack_aio import EventType, Flow, FlowEvent
-from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio.codec.event_messages import decode_event
+from conntrack_aio.codec.messages import decode_flow
 from conntrack_aio.codec.reference import decode, encode
 from conntrack_aio.codec.schema import Branch, Leaf, schema_of
 from conntrack_aio.netlink import attributes, messages

@@ -36,7 +36,8 @@ from conntrack_aio.codec.arrow import Addresses
 from conntrack_aio.codec.column_collector import ColumnCollector, MessageContext
 from conntrack_aio.codec.columns import ipv6_text
 from conntrack_aio.codec.decoder import Datagram, Decoder, pack_seq
-from conntrack_aio.codec.messages import CT_DELETE, CT_NEW, decode_event, decode_flow
+from conntrack_aio.codec.event_messages import decode_event
+from conntrack_aio.codec.messages import CT_DELETE, CT_NEW, decode_flow
 from conntrack_aio.codec.scalars import from_words
 from conntrack_aio.model.client_statistics import ClientStatistics
 from conntrack_aio.model.protocols import PROTOCOL_NAMES

@@ -20,7 +20,8 @@ from support.model_strategies import declared_classes as message_classes
 from conntrack_aio import Flow, Helper, Status, Tuple, to_json
 from conntrack_aio.codec import object_json, packers
 from conntrack_aio.codec.decoder import Decoder
-from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio.codec.event_messages import decode_event
+from conntrack_aio.codec.messages import decode_flow
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.function_builder import FunctionBuilder
 from conntrack_aio.model import normalization

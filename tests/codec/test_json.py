@@ -42,8 +42,7 @@ from conntrack_aio import (
     UnknownAttribute,
 )
 from conntrack_aio.codec.json import JSON, from_dict, to_dict
-from conntrack_aio.model.enums import HelperStatus
-from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
+from conntrack_aio.model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 from conntrack_aio.model.timeouts import TimeoutPolicy
 
 ORIG = {"src": "10.0.0.1", "dst": "10.0.0.2", "proto": 6, "sport": 1024, "dport": 80}

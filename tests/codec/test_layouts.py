@@ -20,17 +20,13 @@ from support.model_strategies import edited_payloads
 from conntrack_aio import DecodeError, EventType, Expectation, Flow, FlowEvent, TCPInfo, TCPState
 from conntrack_aio.codec import decoder as decoders
 from conntrack_aio.codec.decoder import Datagram, Decoder, pack_seq
+from conntrack_aio.codec.event_messages import decode_event
 from conntrack_aio.codec.expectation_messages import (
     decode_expect_cpu_statistics,
     decode_expect_event,
     decode_expectation,
 )
-from conntrack_aio.codec.messages import (
-    CT_DELETE,
-    CT_NEW,
-    decode_event,
-    decode_flow,
-)
+from conntrack_aio.codec.messages import CT_DELETE, CT_NEW, decode_flow
 from conntrack_aio.codec.policy_messages import decode_helper, decode_timeout_policy
 from conntrack_aio.codec.scalars import scalar_of
 from conntrack_aio.codec.statistics_messages import decode_cpu_statistics

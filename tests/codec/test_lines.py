@@ -44,7 +44,8 @@ from conntrack_aio import (
     to_json,
 )
 from conntrack_aio.codec.decoder import Decoder
-from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio.codec.event_messages import decode_event
+from conntrack_aio.codec.messages import decode_flow
 from conntrack_aio.codec.object_json import line_of
 from conntrack_aio.model.lazy_fields import has_lazy_fields, unread_classes
 from conntrack_aio.model.text import describe_event, describe_flow

@@ -12,7 +12,8 @@ from support.model_strategies import declared_classes as message_classes
 
 from conntrack_aio import Counters, Flow, Timestamp, UnknownAttribute
 from conntrack_aio.codec.decoder import Decoder
-from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio.codec.event_messages import decode_event
+from conntrack_aio.codec.messages import decode_flow
 from conntrack_aio.codec.reference import decode, encode
 from conntrack_aio.codec.schema import Branch, Fork, schema_of
 from conntrack_aio.errors import EncodeError

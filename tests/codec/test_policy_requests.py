@@ -15,8 +15,7 @@ from support.policy_cases import HELPER_KEY, PER_PROTOCOL, expect_policy, policy
 from conntrack_aio import EncodeError, UnknownAttribute
 from conntrack_aio.codec.requests import helpers, timeouts
 from conntrack_aio.codec.requests.common import MAX_SECONDS
-from conntrack_aio.model.enums import HelperStatus
-from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
+from conntrack_aio.model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 from conntrack_aio.model.timeouts import (
     DCCPTimeouts,
     ICMPTimeouts,

@@ -19,9 +19,10 @@ from support.model_strategies import declared_classes as classes
 from support.model_strategies import edited_payloads, objects
 
 from conntrack_aio import DecodeError, EncodeError, Flow, FlowEvent, Match, UnknownAttribute
+from conntrack_aio.codec.event_messages import decode_event
 from conntrack_aio.codec.expectation_messages import decode_expect_event, decode_expectation
 from conntrack_aio.codec.json import from_dict, to_dict
-from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio.codec.messages import decode_flow
 from conntrack_aio.codec.reference import decode, encode
 from conntrack_aio.codec.schema import schema_of
 from conntrack_aio.model.expectations import Expectation

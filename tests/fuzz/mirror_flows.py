@@ -20,7 +20,8 @@ from conntrack_aio import (
     UnknownAttribute,
 )
 from conntrack_aio.codec.decoder import Decoder
-from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio.codec.event_messages import decode_event
+from conntrack_aio.codec.messages import decode_flow
 from conntrack_aio.codec.reference import encode
 from conntrack_aio.table.merging import duplicate
 from conntrack_aio.table.tuple_keys import orig_key

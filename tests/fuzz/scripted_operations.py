@@ -16,8 +16,8 @@ from support.codec_cases import TCP4, TCP4_REPLY, expectation, flow
 
 from conntrack_aio import Connection, Match, Status
 from conntrack_aio.codec.decoder import Decoder
+from conntrack_aio.codec.event_messages import decode_event
 from conntrack_aio.codec.expectation_messages import decode_expect_event
-from conntrack_aio.codec.messages import decode_event
 from conntrack_aio.errors import (
     ConntrackError,
     DecodeError,

@@ -15,13 +15,14 @@ from support.codec_cases import CASES, be32
 
 from conntrack_aio import Flow, FlowEvent
 from conntrack_aio.codec.decoder import Decoder
+from conntrack_aio.codec.event_messages import decode_event
 from conntrack_aio.codec.expectation_messages import (
     decode_expect_cpu_statistics,
     decode_expect_event,
     decode_expectation,
 )
 from conntrack_aio.codec.json import to_dict
-from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio.codec.messages import decode_flow
 from conntrack_aio.codec.policy_messages import decode_helper, decode_timeout_policy
 from conntrack_aio.codec.statistics_messages import decode_cpu_statistics
 from conntrack_aio.model.expectations import Expectation

@@ -15,6 +15,7 @@ from support.captured import CAPTURED
 from support.decoders import without_layouts
 
 from conntrack_aio import Flow, FlowEvent, Match, to_dict
+from conntrack_aio.codec import event_messages
 from conntrack_aio.codec import messages as decoders
 from conntrack_aio.codec.decoder import Decoder
 from conntrack_aio.codec.layouts import Layout
@@ -22,7 +23,7 @@ from conntrack_aio.model.lazy_fields import has_lazy_fields, is_absent, lazy_cla
 from conntrack_aio.netlink import messages
 
 decode_flow = without_layouts(decoders.decode_flow)
-decode_event = without_layouts(decoders.decode_event)
+decode_event = without_layouts(event_messages.decode_event)
 FLOW = lazy_classes_of(Flow)
 EVENT = lazy_classes_of(FlowEvent)
 FLOWS = [capture.data for capture in CAPTURED if capture.event is None]

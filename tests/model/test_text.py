@@ -22,7 +22,7 @@ from conntrack_aio import (
     Status,
     TCPInfo,
 )
-from conntrack_aio.codec.messages import decode_event
+from conntrack_aio.codec.event_messages import decode_event
 from conntrack_aio.model.tuples import is_plain_inverse
 from conntrack_aio.netlink import messages
 

@@ -22,8 +22,7 @@ from conntrack_aio import (
     ResourceBusy,
 )
 from conntrack_aio.codec.requests import helpers as requests
-from conntrack_aio.model.enums import HelperStatus
-from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
+from conntrack_aio.model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 from conntrack_aio.netlink import attributes
 from conntrack_aio.testing import FakeKernel, FakeSocket, ReceivedRequest
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from conntrack_aio import UnknownAttribute
-from conntrack_aio.model.enums import HelperStatus
-from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
+from conntrack_aio.model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 from conntrack_aio.model.timeouts import (
     DCCPTimeouts,
     GenericTimeouts,

@@ -14,8 +14,7 @@ from ..value_arguments import number, parse_family, parse_protocol
 
 if TYPE_CHECKING:
     from ...connection import Connection
-    from ...model.enums import HelperStatus
-    from ...model.helpers import ExpectPolicy, UserspaceHelper
+    from ...model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 
 _NOUN = "user-space helper"
 _STATUS: Final = ("enabled", "disabled")
@@ -172,7 +171,7 @@ def _key_of(options: argparse.Namespace) -> tuple[str, int, int]:
 
 
 def _status_of(options: argparse.Namespace) -> HelperStatus | None:
-    from ...model.enums import HelperStatus
+    from ...model.helpers import HelperStatus
 
     return None if options.status is None else HelperStatus[options.status.upper()]
 

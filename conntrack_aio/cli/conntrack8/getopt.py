@@ -4,7 +4,8 @@ Options and words may be in any order. Words are moved behind the options, as th
 :attr:`OptionReader.arguments`: messages name the argument before :attr:`OptionReader.index`.
 """
 
-from __future__ import annotations
+# Annotations are evaluated here: a NamedTuple compiles each one that is a text, which would take a
+# quarter of this module's import.
 
 import enum
 from collections.abc import Mapping, Sequence

@@ -4,7 +4,8 @@ The order of :data:`OPTIONS` is the order in which options are checked. Which ac
 option was found by giving each option to each action.
 """
 
-from __future__ import annotations
+# Annotations are evaluated here: a NamedTuple compiles each one that is a text, which would take a
+# quarter of this module's import.
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple

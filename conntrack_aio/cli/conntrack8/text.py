@@ -10,15 +10,17 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ...model.enums import Status
 from ...model.flow import Counters, Flow, Timestamp
-from ...model.labels import LabelNames
 from ...model.protocols import DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE
 from ...model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
 from ...model.tuples import IPAddress, Tuple
 from .output_options import OutputOptions
+
+if TYPE_CHECKING:
+    from ...model.labels import LabelNames
 
 PROTOCOL_NAMES: Final[Mapping[int, str]] = {
     ICMP: "icmp",

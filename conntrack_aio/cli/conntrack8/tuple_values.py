@@ -1,8 +1,9 @@
 """The values of a tuple that a command line gives: some or all of them."""
 
-from __future__ import annotations
+# Annotations are evaluated here: a NamedTuple compiles each one that is a text, which would take a
+# quarter of this module's import.
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ...errors import EncodeError
 from .protocols import ICMP
@@ -31,7 +32,7 @@ class TupleValues(NamedTuple):
         return self.src is not None or self.dst is not None
 
     @property
-    def inverse(self) -> TupleValues:
+    def inverse(self) -> Self:
         """The values of the other direction, if nothing is translated. They have no zone."""
         return self._replace(
             src=self.dst,
@@ -42,7 +43,7 @@ class TupleValues(NamedTuple):
             zone=None,
         )
 
-    def to_tuple(self, proto: int) -> Tuple:
+    def to_tuple(self, proto: int) -> "Tuple":
         """Return a tuple with these values. An address that was not given is zero.
 
         :param proto: the protocol.

@@ -16,9 +16,10 @@ IPAddress = IPv4Address | IPv6Address
 _LONG_BITS: Final = 64
 
 _DIGITS: Final = {
-    0: re.compile(r"[ \t-\r]*([+-]?)(?:0[xX]([0-9a-fA-F]+)|0([0-7]*)|([1-9][0-9]*))"),
-    10: re.compile(r"[ \t-\r]*([+-]?)()()([0-9]+)"),
+    0: r"[ \t-\r]*([+-]?)(?:0[xX]([0-9a-fA-F]+)|0([0-7]*)|([1-9][0-9]*))",
+    10: r"[ \t-\r]*([+-]?)()()([0-9]+)",
 }
+"""The patterns of integers, by base. :mod:`re` compiles each one when it is first used."""
 
 
 def parse_leading_integer(text: str, base: int) -> tuple[int, int]:
@@ -27,7 +28,7 @@ def parse_leading_integer(text: str, base: int) -> tuple[int, int]:
     :param text: the text. White space may precede the integer.
     :param base: 10; or 0 for octal and hexadecimal integers, too.
     """
-    found = _DIGITS[base].match(text)
+    found = re.match(_DIGITS[base], text)
     if found is None:
         return 0, 0
     sign, hexadecimal, octal, decimal = found.groups()
@@ -212,7 +213,7 @@ def parse_family(text: str) -> int:
     return family
 
 
-_PROTOCOL_NUMBER: Final = re.compile(r"[ \t-\r]*[+-]?(0[xX][0-9a-fA-F]+|[0-9]+)")
+_PROTOCOL_NUMBER: Final = r"[ \t-\r]*[+-]?(0[xX][0-9a-fA-F]+|[0-9]+)"
 
 
 def parse_protocol(text: str) -> int:
@@ -223,7 +224,7 @@ def parse_protocol(text: str) -> int:
     for protocol in PROTOCOLS:
         if protocol.name == text.lower():
             return protocol.number
-    if _PROTOCOL_NUMBER.fullmatch(text):
+    if re.fullmatch(_PROTOCOL_NUMBER, text):
         number, end = parse_leading_integer(text, 0)
         if end == len(text) and 0 <= number <= 0xFF:
             return number

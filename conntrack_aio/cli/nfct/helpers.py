@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ...errors import AlreadyExists, NotFound, NotSupported, ResourceBusy
-from ...model.enums import HelperStatus
-from ...model.helpers import ExpectPolicy, UserspaceHelper
+from ...model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 from ...model.protocols import TCP, UDP
 from .protocols import parse_family, parse_helper_protocol
 from .refusal import Refused, missing, refused_by_kernel, too_many

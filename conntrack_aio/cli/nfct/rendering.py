@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ...model.enums import HelperStatus
-from ...model.helpers import UserspaceHelper
+from ...model.helpers import HelperStatus, UserspaceHelper
 from ...model.timeouts import ProtocolTimeouts, TimeoutPolicy
 from .states import state_names
 

@@ -17,8 +17,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from ...errors import EncodeError
-from ...model.enums import HelperStatus
-from ...model.helpers import ExpectPolicy, UserspaceHelper
+from ...model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 from ...model.protocols import PROTOCOL_NAMES
 from ...model.values import describe_value, plain_number
 from ...netlink.exchange import Request

@@ -22,8 +22,9 @@ from conntrack_aio.cli.conntrack8.rendering import Renderer
 from conntrack_aio.cli.conntrack8.text import flow_text, names_by_bit
 from conntrack_aio.cli.conntrack8.text_writer import FlowTextForm
 from conntrack_aio.codec.decoder import Decoder
+from conntrack_aio.codec.event_messages import decode_event
 from conntrack_aio.codec.line_forms import lines_of
-from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio.codec.messages import decode_flow
 from conntrack_aio.model.lazy_fields import unread_classes
 from conntrack_aio.netlink import messages
 
