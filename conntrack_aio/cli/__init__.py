@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from ..interrupts import IS_COMMAND
+
 _OWN_OPTIONS = ("--version", "--help", "-h")
 """The options with which a command line of ``conntrack-aio`` may begin."""
 
@@ -26,11 +28,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :param arguments: the command line without the program's name, instead of ``sys.argv[1:]``.
     :returns: 0 for success, 1 for a failure, 2 for arguments that are not valid, 130 for Ctrl-C.
+        Does not return in a process that was started as the command: it ends the process.
     """
-    if arguments is None:
-        gc.set_threshold(_GC_THRESHOLD)
-    program = os.path.basename(sys.argv[0]) if arguments is None else ""
-    words = sys.argv[1:] if arguments is None else arguments
+    if arguments is not None:
+        return _run("", arguments)
+    gc.set_threshold(_GC_THRESHOLD)
+    status = _run(os.path.basename(sys.argv[0]), sys.argv[1:])
+    if IS_COMMAND and not _is_python_asked_for_more():
+        os._exit(status)
+    return status
+
+
+def _run(program: str, words: Sequence[str]) -> int:
     first = words[0] if words else ""
     if program == "conntrack" or (
         program != "nfct" and first.startswith("-") and first not in _OWN_OPTIONS
@@ -45,3 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .command import run
 
     return run(words)
+
+
+def _is_python_asked_for_more() -> bool:
+    """Return whether Python was started with options for what it does as it exits.
+
+    These are warnings, as for open files, and a prompt (``-i``). Otherwise the process ends when
+    the command has written its output and closed its files: deleting all objects one by one would
+    take as long as a request.
+    """
+    return bool(sys.warnoptions or sys.flags.dev_mode or sys.flags.inspect)
