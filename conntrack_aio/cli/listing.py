@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from ..connection import Connection
@@ -12,7 +13,31 @@ from .render import renderer
 from .terminal import is_terminal
 
 if TYPE_CHECKING:
+    from ..streams.dump import Dump
     from .flow_columns import FlowColumn
+
+
+def selected_flows(conn: Connection, options: argparse.Namespace) -> Dump[Flow]:
+    """Return the dump of the flows that the options of ``list`` select.
+
+    :param conn: the connection.
+    :param options: ``match``, ``dying``, ``unconfirmed`` and ``reset_counters``.
+    """
+    if options.dying:
+        return conn.dying(options.match)
+    if options.unconfirmed:
+        return conn.unconfirmed(options.match)
+    return conn.dump(options.match, reset_counters=options.reset_counters)
+
+
+async def list_progress(
+    conn: Connection, options: argparse.Namespace
+) -> AbstractContextManager[None]:
+    """Return a context that shows how many entries were read; see :func:`.dump_progress`."""
+    from .progress import dump_progress
+
+    of_table = not (options.dying or options.unconfirmed)
+    return await dump_progress(conn, options.match, quiet=options.quiet, of_table=of_table)
 
 
 async def print_flows(conn: Connection, options: argparse.Namespace) -> set[str]:
@@ -35,7 +60,7 @@ async def _print_lines(conn: Connection, options: argparse.Namespace) -> None:
     """Print a line for each flow: its text, or its JSON."""
     render = renderer(json=options.json)
     left: int | None = options.limit
-    async with conn.dump(options.match) as dump:
+    async with selected_flows(conn, options) as dump:
         async for flows in dump.batches():
             some = flows if left is None else flows[:left]
             write_lines(render(some))
@@ -48,7 +73,6 @@ async def _print_lines(conn: Connection, options: argparse.Namespace) -> None:
 async def _print_sorted_lines(conn: Connection, options: argparse.Namespace) -> set[str]:
     from .flow_columns import value_reader
     from .hidden_values import HiddenValues
-    from .progress import dump_progress
     from .sorting import SortedRows, SortKey
 
     render = renderer(json=options.json)
@@ -58,8 +82,8 @@ async def _print_sorted_lines(conn: Connection, options: argparse.Namespace) -> 
         [SortKey(column.key, descending) for column, descending in by], limit=options.limit
     )
     hidden = HiddenValues([column for column, _ in by])
-    with await dump_progress(conn, options.match, quiet=options.quiet):
-        async for flows in conn.dump(options.match).batches():
+    with await list_progress(conn, options):
+        async for flows in selected_flows(conn, options).batches():
             values = [[read(flow) for read in readers] for flow in flows]
             hidden.look_at(values)
             rows.add(zip(values, flows, strict=True))

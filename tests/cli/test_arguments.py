@@ -19,6 +19,9 @@ LIST = (
     | QUIET
     | {
         "command": "list",
+        "dying": False,
+        "unconfirmed": False,
+        "reset_counters": False,
         "verbose": False,
         "arrow": None,
         "parquet": None,

@@ -50,6 +50,11 @@ def add(commands: Commands) -> None:
         help="the tuple is that of a packet, as it was seen on either side of a translation: if no "
         "entry has it, look for the tuple of its reply",
     )
+    command.add_argument(
+        "--reset-counters",
+        action="store_true",
+        help="set the counters of the flow to zero as it is read, and print what they were",
+    )
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -72,4 +77,6 @@ async def _get(options: argparse.Namespace) -> None:
             direction=options.direction,
             packet=options.packet,
         )
+        if options.reset_counters:
+            flow = await conn.get(flow, reset_counters=True)
         write_line(to_json(flow) if options.json else printable(str(flow)))
