@@ -22,8 +22,8 @@ from .flow_columns import (
     rows_of_batch,
 )
 from .hidden_values import HiddenValues
-from .listing import list_progress, selected_flows
 from .output import write_lines
+from .selected_flows import list_progress, selected_flows
 from .sorting import SortedRows, SortKey
 from .terminal import is_terminal, shows_colors
 

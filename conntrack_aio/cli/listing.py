@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from ..connection import Connection
 from ..model.flow import Flow
 from .output import write_lines
 from .render import renderer
+from .selected_flows import list_progress, selected_flows
 from .terminal import is_terminal
 
 if TYPE_CHECKING:
-    from ..streams.dump import Dump
     from .flow_columns import FlowColumn
-
-
-def selected_flows(conn: Connection, options: argparse.Namespace) -> Dump[Flow]:
-    """Return the dump of the flows that the options of ``list`` select.
-
-    :param conn: the connection.
-    :param options: ``match``, ``dying``, ``unconfirmed`` and ``reset_counters``.
-    """
-    if options.dying:
-        return conn.dying(options.match)
-    if options.unconfirmed:
-        return conn.unconfirmed(options.match)
-    return conn.dump(options.match, reset_counters=options.reset_counters)
-
-
-async def list_progress(
-    conn: Connection, options: argparse.Namespace
-) -> AbstractContextManager[None]:
-    """Return a context that shows how many entries were read; see :func:`.dump_progress`."""
-    from .progress import dump_progress
-
-    of_table = not (options.dying or options.unconfirmed)
-    return await dump_progress(conn, options.match, quiet=options.quiet, of_table=of_table)
 
 
 async def print_flows(conn: Connection, options: argparse.Namespace) -> set[str]:

@@ -156,7 +156,7 @@ async def _list(options: argparse.Namespace) -> None:
 async def _list_to_file(options: argparse.Namespace) -> None:
     from ...connecting import connect
     from ..arrow_files import write_arrow, write_parquet
-    from ..listing import list_progress, selected_flows
+    from ..selected_flows import list_progress, selected_flows
 
     async with connect(netns=options.netns) as conn:
         async with selected_flows(conn, options).columns(addresses="text") as batches:

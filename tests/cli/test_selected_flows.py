@@ -76,16 +76,20 @@ def counted(lab: Lab) -> Lab:
 
 
 def send() -> None:
-    """Send from the same six ports as every time."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as two:
-            for receiver, port in zip((one, two), PORTS, strict=True):
-                receiver.bind(("127.0.0.1", port))
+    """Send a packet in each flow."""
+
+    def bound(port: int) -> socket.socket:
+        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        opened.bind(("127.0.0.1", port))
+        return opened
+
+    receivers = [bound(port) for port in PORTS]
+    for number in range(6001, 6004):
+        with bound(number) as sender:
             for port in PORTS:
-                for source in range(6001, 6004):
-                    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-                        sender.bind(("127.0.0.1", source))
-                        sender.sendto(b"12345678", ("127.0.0.1", port))
+                sender.sendto(b"12345678", ("127.0.0.1", port))
+    for receiver in receivers:
+        receiver.close()
 
 
 def packets(lab: Lab, match: str) -> list[int]:
