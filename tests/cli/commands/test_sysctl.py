@@ -37,6 +37,22 @@ def test_settings_are_set_and_printed(lab: Lab) -> None:
         assert lab.read_sysctl(f"nf_conntrack_{name}").strip() == value
 
 
+def test_a_dry_run_sets_nothing(lab: Lab) -> None:
+    arguments = ("acct=1", "udp_timeout=40", "tcp_loose", "--dry-run")
+    assert run_process(lab, "sysctl", *arguments) == (
+        0,
+        f"{PREFIX}acct = 1\n{PREFIX}udp_timeout = 40\n{PREFIX}tcp_loose = 1\n",
+        "conntrack-aio: 2 settings would be set\n",
+    )
+    line = run_process(lab, "sysctl", "events=auto", "--dry-run", "--json", "--quiet")
+    assert (json.loads(line.out)["value"], line.err) == ("auto", "")
+    for name, value in (("acct", "0"), ("udp_timeout", "30"), ("events", "1")):
+        assert lab.read_sysctl(f"nf_conntrack_{name}").strip() == value
+    status, out, err = run_process(lab, "sysctl", "acct=1", "dccp_loose=1", "--dry-run")
+    assert (status, out) == (1, f"{PREFIX}acct = 1\n")
+    assert err == "conntrack-aio: this kernel does not have, at least not here: dccp_loose\n"
+
+
 def test_nothing_is_set_if_one_argument_is_wrong(lab: Lab) -> None:
     status, out, err = run_process(lab, "sysctl", "acct=1", "tcp_lose=1")
     assert (status, out) == (2, "")
