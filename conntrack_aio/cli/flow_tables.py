@@ -47,7 +47,8 @@ async def print_table(conn: Connection, options: argparse.Namespace) -> set[str]
             write_lines("\n".join([*lines, ""]))
         return hidden.settings()
     at_terminal, colors = is_terminal(), shows_colors()
-    texts = FlowTexts(columns, short=at_terminal and not options.numeric, colors=colors)
+    numeric: bool = options.numeric
+    texts = FlowTexts(columns, short=at_terminal and not numeric, colors=colors, numeric=numeric)
     table = AlignedRows(
         [column.name for column in columns],
         [column.to_the_right for column in columns],

@@ -34,7 +34,7 @@ async def print_flows(conn: Connection, options: argparse.Namespace) -> set[str]
 
 async def _print_lines(conn: Connection, options: argparse.Namespace) -> None:
     """Print a line for each flow: its text, or its JSON."""
-    render = renderer(json=options.json)
+    render = renderer(json=options.json, numeric=options.numeric)
     left: int | None = options.limit
     async with selected_flows(conn, options) as dump:
         async for flows in dump.batches():
@@ -51,7 +51,7 @@ async def _print_sorted_lines(conn: Connection, options: argparse.Namespace) -> 
     from .hidden_values import HiddenValues
     from .sorting import SortedRows, SortKey
 
-    render = renderer(json=options.json)
+    render = renderer(json=options.json, numeric=options.numeric)
     by: list[tuple[FlowColumn, bool]] = options.sort
     readers = [value_reader(column) for column, _ in by]
     rows = SortedRows[Flow](

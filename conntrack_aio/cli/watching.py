@@ -13,8 +13,8 @@ from ..codec.json_values import JSON
 from ..connection import Connection
 from ..model.table import Cause, Change, FlowTableStatistics, TableMode
 from ..table.flow_table import FlowTable
-from .aligned import printable
 from .output import report, write_line, write_lines
+from .render import line_printer
 
 _CHECK_INTERVAL: Final = 1.0
 """Seconds after which losses are looked for, though no change has arrived."""
@@ -33,21 +33,21 @@ async def print_changes(conn: Connection, options: argparse.Namespace) -> None:
     :param conn: the connection.
     :param options: the options of the subcommand.
     """
-    as_json: bool = options.json
+    render = _to_json_line if options.json else line_printer(numeric=options.numeric)
     async with conn.table(options.match) as table, table.changes() as changes:
         if not options.quiet:
             if table.mode in _MODES:
                 report(_MODES[table.mode])
             # Programs that start this one wait for this line.
             report(f"watching: {len(table)} flows at the start")
-        losses = _Losses(table, as_json=as_json)
+        losses = _Losses(table, as_json=options.json)
         while True:
             batch: list[Change] = []
             with anyio.move_on_after(_CHECK_INTERVAL):
                 batch = await changes.receive_batch()
             losses.report()
             lines = [
-                json.dumps(_to_dict(change)) if as_json else printable(str(change))
+                render(change)
                 for change in batch
                 if options.initial or change.cause is not Cause.PRESENT
             ]
@@ -55,14 +55,15 @@ async def print_changes(conn: Connection, options: argparse.Namespace) -> None:
                 write_lines("\n".join([*lines, ""]), flush=True)
 
 
-def _to_dict(change: Change) -> dict[str, JSON]:
+def _to_json_line(change: Change) -> str:
     fields: list[JSON] = [*change.fields]
-    return {
+    found: dict[str, JSON] = {
         "type": change.type.value,
         "cause": change.cause.value,
         "fields": fields,
         "flow": to_dict(change.flow),
     }
+    return json.dumps(found)
 
 
 class _Losses:

@@ -45,6 +45,7 @@ EVENTS = (
         "reliable": False,
         "receive_buffer": None,
         "receive_time": False,
+        "numeric": False,
     }
 )
 MATCHING = ("list", "events", "count", "watch", "explain")

@@ -26,6 +26,7 @@ def add(commands: Commands) -> None:
         _run,
         commands.netns,
         commands.json,
+        commands.numeric,
         help="print one flow, which a tuple names",
         description="Print the flow whose entry has a tuple in either direction, as the original "
         "or as the reply tuple. The kernel looks it up; nothing else is read.",
@@ -65,9 +66,9 @@ def _run(options: argparse.Namespace) -> None:
 async def _get(options: argparse.Namespace) -> None:
     from ...codec.json_lines import to_json
     from ...connecting import connect
-    from ..aligned import printable
     from ..looking_up import look_up
     from ..output import write_line
+    from ..render import line_printer
 
     async with connect(netns=options.netns) as conn:
         flow = await look_up(
@@ -79,4 +80,4 @@ async def _get(options: argparse.Namespace) -> None:
         )
         if options.reset_counters:
             flow = await conn.get(flow, reset_counters=True)
-        write_line(to_json(flow) if options.json else printable(str(flow)))
+        write_line(to_json(flow) if options.json else line_printer(numeric=options.numeric)(flow))

@@ -62,8 +62,8 @@ def add(commands: Commands) -> None:
         "-n",
         "--numeric",
         action="store_true",
-        help="print ports and all digits of numbers at a terminal, too; elsewhere they are always "
-        "printed",
+        help="print labels by number, also those that have a name in connlabel.conf; and print "
+        "ports and all digits of numbers at a terminal, too: elsewhere they are always printed",
     )
     command.add_argument(
         "--verbose",
