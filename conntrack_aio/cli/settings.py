@@ -87,6 +87,11 @@ async def set_settings(conn: Connection, changes: dict[str, int]) -> None:
     await conn.sysctls.set(**changes)  # type: ignore[arg-type]
 
 
+async def check_settings(conn: Connection, changes: dict[str, int]) -> None:
+    """Check that settings could be set, and raise what :meth:`Sysctls.check` raises."""
+    await conn.sysctls.check(**changes)  # type: ignore[arg-type]
+
+
 async def print_settings(
     conn: Connection,
     names: Sequence[str],

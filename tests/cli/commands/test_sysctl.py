@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from support.command import run_process
+from support.command import do, run_process
 from support.lab import Lab
 
 from conntrack_aio import ConntrackSysctls
@@ -48,9 +48,13 @@ def test_a_dry_run_sets_nothing(lab: Lab) -> None:
     assert (json.loads(line.out)["value"], line.err) == ("auto", "")
     for name, value in (("acct", "0"), ("udp_timeout", "30"), ("events", "1")):
         assert lab.read_sysctl(f"nf_conntrack_{name}").strip() == value
-    status, out, err = run_process(lab, "sysctl", "acct=1", "dccp_loose=1", "--dry-run")
-    assert (status, out) == (1, f"{PREFIX}acct = 1\n")
-    assert err == "conntrack-aio: this kernel does not have, at least not here: dccp_loose\n"
+    settings = do(lab, lambda conn: conn.sysctls.read())
+    missing = next(name for name in SETTINGS if getattr(settings, name) is None)
+    for wrong in (f"{missing}=1", "max=100"):  # the limit is that of the whole machine
+        for dry_run in (["--dry-run"], []):
+            status, out, err = run_process(lab, "sysctl", wrong, *dry_run)
+            assert (status, out) == (1, "")
+            assert err.startswith(f"conntrack-aio: set {PREFIX}{wrong.replace('=', ' to ')}: ")
 
 
 def test_nothing_is_set_if_one_argument_is_wrong(lab: Lab) -> None:
