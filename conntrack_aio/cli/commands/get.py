@@ -54,7 +54,8 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--reset-counters",
         action="store_true",
-        help="set the counters of the flow to zero as it is read, and print what they were",
+        help="set the counters of the flow to zero as it is read, and print what they were; fail "
+        "if another entry takes its tuple in between, whose counters may then be reset",
     )
 
 
