@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from ..codec.json_lines import json_lines, text_lines
 from ..errors import EventsLost
+from .label_texts import LabelTexts
 
 Render = Callable[[Iterable[object]], str]
 """A function that returns the lines for flows, events or other objects of the model, each with a
@@ -26,33 +27,15 @@ def lost_as_json(loss: EventsLost, *, receive_time: bool = False) -> str:
     return json.dumps(line)
 
 
-def line_printer(*, numeric: bool = False) -> Callable[[object], str]:
-    """Return the function that writes one object as a line of text, without a newline.
-
-    :param numeric: whether it has labels by number, instead of by name.
-    """
-    from .aligned import printable
-
-    if numeric:
-        return lambda obj: printable(str(obj))
-    from .label_texts import LabelTexts
-
-    labels = LabelTexts()
-    return lambda obj: labels.in_lines(printable(str(obj)))
-
-
 def renderer(*, json: bool, numeric: bool = False) -> Render:
     """Return the function that renders lines of JSON or of text.
 
     :param json: whether the lines are JSON.
     :param numeric: whether text has labels by number, instead of by name.
     """
-    # JSON and numbers do not need the module of names.
     if json:
         return json_lines
     if numeric:
         return text_lines
-    from .label_texts import LabelTexts
-
     labels = LabelTexts()
     return lambda objects: labels.in_lines(text_lines(objects))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from typing import Final
 
 import anyio
@@ -13,8 +14,9 @@ from ..codec.json_values import JSON
 from ..connection import Connection
 from ..model.table import Cause, Change, FlowTableStatistics, TableMode
 from ..table.flow_table import FlowTable
+from .aligned import printable
+from .label_texts import LabelTexts
 from .output import report, write_line, write_lines
-from .render import line_printer
 
 _CHECK_INTERVAL: Final = 1.0
 """Seconds after which losses are looked for, though no change has arrived."""
@@ -33,7 +35,7 @@ async def print_changes(conn: Connection, options: argparse.Namespace) -> None:
     :param conn: the connection.
     :param options: the options of the subcommand.
     """
-    render = _to_json_line if options.json else line_printer(numeric=options.numeric)
+    render = _to_json_line if options.json else _text_writer(numeric=options.numeric)
     async with conn.table(options.match) as table, table.changes() as changes:
         if not options.quiet:
             if table.mode in _MODES:
@@ -53,6 +55,17 @@ async def print_changes(conn: Connection, options: argparse.Namespace) -> None:
             ]
             if lines:
                 write_lines("\n".join([*lines, ""]), flush=True)
+
+
+def _text_writer(*, numeric: bool) -> Callable[[Change], str]:
+    """Return the function that writes a change as a line of text.
+
+    :param numeric: whether it has labels by number, instead of by name.
+    """
+    if numeric:
+        return lambda change: printable(str(change))
+    labels = LabelTexts()
+    return lambda change: labels.in_lines(printable(str(change)))
 
 
 def _to_json_line(change: Change) -> str:

@@ -15,7 +15,7 @@ from support.processes import Process, count_subscribers, wait_until
 from conntrack_aio import Flow
 from conntrack_aio.cli.flow_columns import FlowTexts, column_named
 from conntrack_aio.cli.label_texts import LabelTexts
-from conntrack_aio.cli.render import line_printer, renderer
+from conntrack_aio.cli.render import renderer
 from conntrack_aio.model import labels
 from conntrack_aio.uapi.nfnetlink import NFNLGRP
 
@@ -79,7 +79,7 @@ def test_the_file_is_read_only_for_a_label(file: Path, capsys: pytest.CaptureFix
 
 def test_without_a_file_there_are_numbers(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.unlink()
-    assert "labels=3,5 " in line_printer()(WEB) + " "
+    assert "labels=3,5\n" in renderer(json=False)([WEB])
     assert capsys.readouterr().err == ""
 
 

@@ -67,9 +67,10 @@ def _run(options: argparse.Namespace) -> None:
 async def _get(options: argparse.Namespace) -> None:
     from ...codec.json_lines import to_json
     from ...connecting import connect
+    from ..aligned import printable
+    from ..label_texts import LabelTexts
     from ..looking_up import look_up
     from ..output import write_line
-    from ..render import line_printer
 
     async with connect(netns=options.netns) as conn:
         flow = await look_up(
@@ -81,4 +82,8 @@ async def _get(options: argparse.Namespace) -> None:
         )
         if options.reset_counters:
             flow = await conn.get(flow, reset_counters=True)
-        write_line(to_json(flow) if options.json else line_printer(numeric=options.numeric)(flow))
+    if options.json:
+        write_line(to_json(flow))
+        return
+    line = printable(str(flow))
+    write_line(line if options.numeric else LabelTexts().in_lines(line))
