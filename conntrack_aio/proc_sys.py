@@ -32,6 +32,10 @@ class SysctlTree(Protocol):
         """Set a sysctl, like :func:`set_sysctl`."""
         ...
 
+    def check_writable(self, name: str, /) -> None:
+        """Check that a sysctl can be set, like :func:`check_writable`."""
+        ...
+
 
 def read_sysctl(name: str) -> str:
     """Return the value of a sysctl, without a newline.
@@ -58,6 +62,14 @@ def set_sysctl(name: str, value: str | int) -> None:
         file.write(str(value))
 
 
+def check_writable(name: str) -> None:
+    """Check that the program may set a sysctl, which is not set.
+
+    :raises OSError: when the kernel refuses to open it for writing; see :func:`read_sysctl`.
+    """
+    os.close(os.open(_path_of(name), os.O_WRONLY))
+
+
 def _path_of(name: str) -> str:
     path = _path(name)
     if name.startswith(_OF_THE_MODULE) and not (
@@ -76,6 +88,7 @@ class KernelSysctls:
 
     read = staticmethod(read_sysctl)
     write = staticmethod(set_sysctl)
+    check_writable = staticmethod(check_writable)
 
 
 def read_number(sysctls: SysctlTree, name: str) -> int | None:

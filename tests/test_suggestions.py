@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from conntrack_aio import Flow, LabelNames, Match, Tuple, connect, from_dict
+from conntrack_aio.cli.command import build_parser
 from conntrack_aio.suggestions import similar_names, suggestion
 
 
@@ -24,10 +25,44 @@ def test_suggestion(name: str, expected: str) -> None:
     assert suggestion(name, ["dump", "event", "events"]) == expected
 
 
-def test_up_to_three_names_are_suggested() -> None:
-    names = similar_names("port", ["ports", "sport", "dport", "port1"])
-    assert len(names) == 3
-    assert suggestion("port", ["ports", "sport", "dport"]).count("'") == 6
+def test_up_to_two_names_are_suggested() -> None:
+    names = similar_names("prots", ["ports", "prot", "sports", "prots1"])
+    assert len(names) == 2
+    assert suggestion("prots", ["ports", "prot", "sports"]).count("'") == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("src", ["proto", "orig.src", "reply.src", "status"], ["orig.src", "reply.src"]),
+        (
+            "port",
+            ["proto", "orig.sport", "orig.dport", "reply.sport"],
+            ["orig.sport", "orig.dport"],
+        ),
+        ("nat", ["src_nat", "dst_nat", "assured"], ["src_nat", "dst_nat"]),
+        ("ore", ["restore"], []),
+        ("ip", ["orig.ip"], []),
+    ],
+)
+def test_names_that_end_in_the_given_one_are_suggested(
+    name: str, known: list[str], expected: list[str]
+) -> None:
+    assert similar_names(name, known) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lst", ["list"]),
+        ("flsh", ["flush"]),
+        ("stat", ["stats"]),
+        ("upd", ["update"]),
+        ("show", []),
+    ],
+)
+def test_only_near_subcommands_are_suggested(name: str, expected: list[str]) -> None:
+    assert similar_names(name, build_parser().subcommands) == expected
 
 
 TUPLE = {"src": "10.0.0.1", "dst": "10.0.0.2", "proto": 6}

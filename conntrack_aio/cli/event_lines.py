@@ -16,13 +16,16 @@ from .render import lost_as_json, renderer
 E = TypeVar("E", FlowEvent, ExpectEvent)
 
 
-async def print_events(stream: EventStream[E], options: argparse.Namespace) -> None:
+async def print_events(
+    stream: EventStream[E], options: argparse.Namespace, *, numeric: bool = False
+) -> None:
     """Print events, one per line, without end. Report lost events and continue.
 
     :param stream: the events.
     :param options: the options of the subcommand: ``json`` and ``receive_time``.
+    :param numeric: whether to print labels by number, instead of by name.
     """
-    render = renderer(json=options.json)
+    render = renderer(json=options.json, numeric=numeric)
     while True:
         try:
             async for events in stream.batches():

@@ -46,6 +46,7 @@ from .column_values import (
     zone_of,
 )
 from .column_widths import Shrinking
+from .label_texts import LabelTexts
 from .terminal import short_number
 
 Text = Callable[[Any], str]
@@ -79,16 +80,29 @@ class FlowColumn:
 class FlowTexts:
     """Writes the rows of some columns."""
 
-    def __init__(self, columns: Sequence[FlowColumn], *, short: bool, colors: bool) -> None:
+    def __init__(
+        self, columns: Sequence[FlowColumn], *, short: bool, colors: bool, numeric: bool = False
+    ) -> None:
         """Choose how values are written.
 
         :param columns: the columns.
         :param short: whether to write them for people at a terminal.
         :param colors: whether to color them.
+        :param numeric: whether to write labels by number, instead of by name.
         """
         self._texts = [
             column.short_text if short and column.short_text else column.text for column in columns
         ]
+        if not numeric:
+            labels = LabelTexts()
+            by_name: dict[str, Text] = {
+                "labels": lambda value: labels.text(value) or ABSENT,
+                "details": lambda value: labels.in_lines(printable(value)),
+            }
+            self._texts = [
+                by_name.get(column.name, text)
+                for column, text in zip(columns, self._texts, strict=True)
+            ]
         self._styles = [column.style if colors else None for column in columns]
 
     def cells(self, row: Sequence[Value]) -> list[str]:

@@ -23,7 +23,7 @@ from .flow_columns import (
 )
 from .hidden_values import HiddenValues
 from .output import write_lines
-from .progress import dump_progress
+from .selected_flows import list_progress, selected_flows
 from .sorting import SortedRows, SortKey
 from .terminal import is_terminal, shows_colors
 
@@ -47,7 +47,8 @@ async def print_table(conn: Connection, options: argparse.Namespace) -> set[str]
             write_lines("\n".join([*lines, ""]))
         return hidden.settings()
     at_terminal, colors = is_terminal(), shows_colors()
-    texts = FlowTexts(columns, short=at_terminal and not options.numeric, colors=colors)
+    numeric: bool = options.numeric
+    texts = FlowTexts(columns, short=at_terminal and not numeric, colors=colors, numeric=numeric)
     table = AlignedRows(
         [column.name for column in columns],
         [column.to_the_right for column in columns],
@@ -66,6 +67,8 @@ def _fitting_of(columns: Sequence[FlowColumn], options: argparse.Namespace) -> F
     optional: list[int] = []
     if not options.columns:
         asked_for = [column.name for column, _ in options.sort]
+        if options.reset_counters:
+            asked_for.append("bytes")  # they are shown only now
         names = [column.name for column in columns]
         optional = [names.index(name) for name in OPTIONAL_COLUMNS if name not in asked_for]
     shrinking = [column.shrinking for column in columns]
@@ -89,7 +92,7 @@ async def _rows(
     """
     by: list[tuple[FlowColumn, bool]] = options.sort
     left: int | None = options.limit
-    dump = conn.dump(options.match).columns(*needed_fields(wanted), addresses="text")
+    dump = selected_flows(conn, options).columns(*needed_fields(wanted), addresses="text")
     async with dump as batches:
         if not by:
             async for batch in batches:
@@ -104,7 +107,7 @@ async def _rows(
         places = [list(wanted).index(column) for column, _ in by]
         keys = [SortKey(column.key, descending) for column, descending in by]
         sorter = SortedRows[Row](keys, limit=left)
-        with await dump_progress(conn, options.match, quiet=options.quiet):
+        with await list_progress(conn, options):
             async for batch in batches:
                 rows = list(rows_of_batch(wanted, batch))
                 hidden.look_at(rows)

@@ -47,14 +47,13 @@ async def flush_listed(
     :param noun: what one of them is called, such as ``expectation``.
     :param flush: deletes all of them.
     """
-    from .object_lines import print_objects
-    from .summaries import count_of, report_numbers, report_summary
+    from .object_lines import print_all
+    from .summaries import count_of, report_numbers
 
-    count = count_of(len(found), noun)
     if options.dry_run:
-        print_objects(options, found)
-        report_summary(options, f"{count} would be deleted")
+        print_all(options, found, noun, "deleted")
         return
+    count = count_of(len(found), noun)
     if found:
         confirm_flush(options, noun, count)
     await flush()

@@ -9,6 +9,7 @@ from ..connection import Connection
 from ..model.flow import Flow
 from .output import write_lines
 from .render import renderer
+from .selected_flows import list_progress, selected_flows
 from .terminal import is_terminal
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ async def print_flows(conn: Connection, options: argparse.Namespace) -> set[str]
 
 async def _print_lines(conn: Connection, options: argparse.Namespace) -> None:
     """Print a line for each flow: its text, or its JSON."""
-    render = renderer(json=options.json)
+    render = renderer(json=options.json, numeric=options.numeric)
     left: int | None = options.limit
-    async with conn.dump(options.match) as dump:
+    async with selected_flows(conn, options) as dump:
         async for flows in dump.batches():
             some = flows if left is None else flows[:left]
             write_lines(render(some))
@@ -48,18 +49,17 @@ async def _print_lines(conn: Connection, options: argparse.Namespace) -> None:
 async def _print_sorted_lines(conn: Connection, options: argparse.Namespace) -> set[str]:
     from .flow_columns import value_reader
     from .hidden_values import HiddenValues
-    from .progress import dump_progress
     from .sorting import SortedRows, SortKey
 
-    render = renderer(json=options.json)
+    render = renderer(json=options.json, numeric=options.numeric)
     by: list[tuple[FlowColumn, bool]] = options.sort
     readers = [value_reader(column) for column, _ in by]
     rows = SortedRows[Flow](
         [SortKey(column.key, descending) for column, descending in by], limit=options.limit
     )
     hidden = HiddenValues([column for column, _ in by])
-    with await dump_progress(conn, options.match, quiet=options.quiet):
-        async for flows in conn.dump(options.match).batches():
+    with await list_progress(conn, options):
+        async for flows in selected_flows(conn, options).batches():
             values = [[read(flow) for read in readers] for flow in flows]
             hidden.look_at(values)
             rows.add(zip(values, flows, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from json import dumps
 from typing import Final, cast
 
@@ -31,15 +31,23 @@ def print_objects(options: argparse.Namespace, objects: Iterable[object]) -> Non
 
 
 def print_one(options: argparse.Namespace, obj: object, noun: str, participle: str) -> None:
-    """Print an object, and report what was done with it.
+    """Print an object, and report what was done with it; see :func:`print_all`."""
+    print_all(options, [obj], noun, participle)
+
+
+def print_all(
+    options: argparse.Namespace, objects: Sequence[object], noun: str, participle: str
+) -> None:
+    """Print objects, and report what was done with them, or would be with ``--dry-run``.
 
     :param options: the options of the subcommand.
-    :param obj: the object.
-    :param noun: what it is called, such as ``expectation``.
-    :param participle: what was done with it, such as ``deleted``.
+    :param objects: the objects.
+    :param noun: what one of them is called, such as ``expectation``.
+    :param participle: what was done with them, such as ``deleted``.
     """
-    print_objects(options, [obj])
-    report_summary(options, f"{count_of(1, noun)} {participle}")
+    print_objects(options, objects)
+    would_be = "would be " if options.dry_run else ""
+    report_summary(options, f"{count_of(len(objects), noun)} {would_be}{participle}")
 
 
 def _with_text(obj: object) -> object:

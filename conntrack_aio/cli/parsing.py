@@ -237,6 +237,14 @@ class Commands:
         )
         self.json = Parser(add_help=False)
         self.json.add_argument("-j", "--json", action="store_true", help=_JSON_HELP)
+        self.numeric = Parser(add_help=False)
+        self.numeric.add_argument(
+            "-n",
+            "--numeric",
+            action="store_true",
+            help="print labels by number; otherwise those that have a name in connlabel.conf are "
+            "printed by name, except with --json",
+        )
         self.dry_run = Parser(add_help=False)
         self.dry_run.add_argument(
             "--dry-run",

@@ -65,16 +65,17 @@ def shown_progress(
 
 
 async def dump_progress(
-    conn: Connection, match: Match | None, *, quiet: bool
+    conn: Connection, match: Match | None, *, quiet: bool, of_table: bool = True
 ) -> AbstractContextManager[None]:
     """Return a context that shows how many entries a connection has read.
 
     :param conn: the connection. It should do nothing else meanwhile.
     :param match: the match of the dump. With one, the number of entries to read is unknown.
     :param quiet: whether the user asked for no progress.
+    :param of_table: whether the table is dumped, of whose entries the kernel has a count.
     """
     total: int | None = None
-    if shows_progress(quiet=quiet) and match is None:
+    if of_table and match is None and shows_progress(quiet=quiet):
         total = await conn.count()
     start = conn.client_statistics().entries_decoded
     return shown_progress(

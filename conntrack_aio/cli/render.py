@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from ..codec.json_lines import json_lines, text_lines
 from ..errors import EventsLost
+from .label_texts import LabelTexts
 
 Render = Callable[[Iterable[object]], str]
 """A function that returns the lines for flows, events or other objects of the model, each with a
@@ -26,6 +27,15 @@ def lost_as_json(loss: EventsLost, *, receive_time: bool = False) -> str:
     return json.dumps(line)
 
 
-def renderer(*, json: bool) -> Render:
-    """Return the function that renders lines of JSON or of text."""
-    return json_lines if json else text_lines
+def renderer(*, json: bool, numeric: bool = False) -> Render:
+    """Return the function that renders lines of JSON or of text.
+
+    :param json: whether the lines are JSON.
+    :param numeric: whether text has labels by number, instead of by name.
+    """
+    if json:
+        return json_lines
+    if numeric:
+        return text_lines
+    labels = LabelTexts()
+    return lambda objects: labels.in_lines(text_lines(objects))

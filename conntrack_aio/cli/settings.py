@@ -87,13 +87,24 @@ async def set_settings(conn: Connection, changes: dict[str, int]) -> None:
     await conn.sysctls.set(**changes)  # type: ignore[arg-type]
 
 
+async def check_settings(conn: Connection, changes: dict[str, int]) -> None:
+    """Check that settings could be set, and raise what :meth:`Sysctls.check` raises."""
+    await conn.sysctls.check(**changes)  # type: ignore[arg-type]
+
+
 async def print_settings(
-    conn: Connection, names: Sequence[str], *, json: bool, explain: bool
+    conn: Connection,
+    names: Sequence[str],
+    planned: Mapping[str, int],
+    *,
+    json: bool,
+    explain: bool,
 ) -> None:
-    """Print settings as they are now.
+    """Print settings as they are now, or as they would be.
 
     :param conn: the connection.
     :param names: the settings; all that the kernel has, if there are none.
+    :param planned: the values that some of them would get.
     :param json: whether to print JSON Lines.
     :param explain: whether to print what each setting means; JSON always has that.
     :raises CommandError: when this kernel does not have one that is named.
@@ -103,6 +114,8 @@ async def print_settings(
     missing: list[str] = []
     for name in names or SETTINGS:
         value: int | None = getattr(settings, name)
+        if value is not None:
+            value = planned.get(name, value)
         text = texts.get(name, "")
         if value is None:
             if names:

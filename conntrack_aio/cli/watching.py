@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from typing import Final
 
 import anyio
@@ -14,6 +15,7 @@ from ..connection import Connection
 from ..model.table import Cause, Change, FlowTableStatistics, TableMode
 from ..table.flow_table import FlowTable
 from .aligned import printable
+from .label_texts import LabelTexts
 from .output import report, write_line, write_lines
 
 _CHECK_INTERVAL: Final = 1.0
@@ -33,21 +35,21 @@ async def print_changes(conn: Connection, options: argparse.Namespace) -> None:
     :param conn: the connection.
     :param options: the options of the subcommand.
     """
-    as_json: bool = options.json
+    render = _to_json_line if options.json else _text_writer(numeric=options.numeric)
     async with conn.table(options.match) as table, table.changes() as changes:
         if not options.quiet:
             if table.mode in _MODES:
                 report(_MODES[table.mode])
             # Programs that start this one wait for this line.
             report(f"watching: {len(table)} flows at the start")
-        losses = _Losses(table, as_json=as_json)
+        losses = _Losses(table, as_json=options.json)
         while True:
             batch: list[Change] = []
             with anyio.move_on_after(_CHECK_INTERVAL):
                 batch = await changes.receive_batch()
             losses.report()
             lines = [
-                json.dumps(_to_dict(change)) if as_json else printable(str(change))
+                render(change)
                 for change in batch
                 if options.initial or change.cause is not Cause.PRESENT
             ]
@@ -55,14 +57,26 @@ async def print_changes(conn: Connection, options: argparse.Namespace) -> None:
                 write_lines("\n".join([*lines, ""]), flush=True)
 
 
-def _to_dict(change: Change) -> dict[str, JSON]:
+def _text_writer(*, numeric: bool) -> Callable[[Change], str]:
+    """Return the function that writes a change as a line of text.
+
+    :param numeric: whether it has labels by number, instead of by name.
+    """
+    if numeric:
+        return lambda change: printable(str(change))
+    labels = LabelTexts()
+    return lambda change: labels.in_lines(printable(str(change)))
+
+
+def _to_json_line(change: Change) -> str:
     fields: list[JSON] = [*change.fields]
-    return {
+    found: dict[str, JSON] = {
         "type": change.type.value,
         "cause": change.cause.value,
         "fields": fields,
         "flow": to_dict(change.flow),
     }
+    return json.dumps(found)
 
 
 class _Losses:

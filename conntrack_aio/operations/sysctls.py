@@ -108,13 +108,23 @@ class Sysctls:
             network namespace nobody may change ``max``, ``buckets`` and ``expect_max``.
         :raises InvalidRequest: when the kernel does not accept a number.
         """
-        values = {
-            name: declared.check(name, value)
-            for name, declared in SETTINGS.items()
-            if (value := getattr(changes, name, None)) is not None
-        }
+        values = _values_of(changes)
         await self._session.run_on_thread(
             lambda: _write_settings(self._session.socket_factory.sysctls, values)
+        )
+
+    @_takes_keywords_of(
+        SettableSysctls, "it takes the fields of ConntrackSysctls, except for count"
+    )
+    async def check(self, changes: SettableSysctls) -> None:
+        """Check that the given settings could be set, and set nothing.
+
+        It takes the parameters of :meth:`set`, and raises what :meth:`set` raises, except for
+        :exc:`InvalidRequest`: only a write shows whether the kernel accepts a number.
+        """
+        values = _values_of(changes)
+        await self._session.run_on_thread(
+            lambda: _check_settings(self._session.socket_factory.sysctls, values)
         )
 
     async def tracking(self) -> bool | None:
@@ -154,6 +164,30 @@ def _read_settings(tree: SysctlTree) -> ConntrackSysctls:
         except DecodeError as error:
             raise DecodeError(error.reason, (sysctl,)) from error
     return settings
+
+
+def _values_of(changes: SettableSysctls) -> dict[str, int]:
+    """Return the plain values of the settings that are given.
+
+    :raises TypeError: when a value has another type.
+    :raises ValueError: when a value is out of range.
+    """
+    return {
+        name: declared.check(name, value)
+        for name, declared in SETTINGS.items()
+        if (value := getattr(changes, name, None)) is not None
+    }
+
+
+def _check_settings(tree: SysctlTree, values: dict[str, int]) -> None:
+    """Check that settings can be set."""
+    for name, value in values.items():
+        try:
+            tree.check_writable(sysctl_of(name))
+        except KernelError:
+            raise  # the error already says that the module is missing
+        except OSError as error:
+            raise _write_error(error.errno or errno.EIO, name, value, []) from error
 
 
 def _write_settings(tree: SysctlTree, values: dict[str, int]) -> None:

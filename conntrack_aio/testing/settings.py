@@ -124,10 +124,8 @@ class FakeSysctlTree:
         :raises PermissionError: when it is the number of entries, which is read-only.
         :raises OSError: when the kernel refuses the value (EINVAL).
         """
+        self.check_writable(name)
         key = name.removeprefix(_PREFIX)
-        self.read(name)
-        if key == _COUNT:
-            raise _error(errno.EACCES, name)
         try:
             number = int(value)
         except ValueError:
@@ -135,6 +133,16 @@ class FakeSysctlTree:
         if key == "nf_conntrack_events" and not 0 <= number <= self._max_event_mode:
             raise _error(errno.EINVAL, name)
         self._sysctls[key] = number
+
+    def check_writable(self, name: str, /) -> None:
+        """Check that a setting can be changed.
+
+        :raises FileNotFoundError: when the kernel does not have the setting.
+        :raises PermissionError: when it is the number of entries, which is read-only.
+        """
+        self.read(name)
+        if name.removeprefix(_PREFIX) == _COUNT:
+            raise _error(errno.EACCES, name)
 
 
 def _error(code: int, name: str) -> OSError:

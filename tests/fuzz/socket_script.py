@@ -228,6 +228,8 @@ class Settings:
 
     def write(self, name: str, value: str | int, /) -> None: ...
 
+    def check_writable(self, name: str, /) -> None: ...
+
 
 class ScriptedSocketFactory:
     """A kernel that sends what is in the script, whichever socket reads."""

@@ -12,14 +12,13 @@ import anyio.to_thread
 import pytest
 from support import flows
 from support.lab import Lab
+from support.reliable_listener import open_reliable_listener
 from support.scripted_kernel import ScriptedKernel
 
 from conntrack_aio import Connection, CPUStatistics, DecodeError, Match, NoReply
 from conntrack_aio.netlink import messages
 from conntrack_aio.sandbox import traffic
 from conntrack_aio.testing import FakeSocket, ReceivedRequest
-from conntrack_aio.uapi.netlink import AF_NETLINK, NETLINK, NETLINK_OPTION, SOL_NETLINK
-from conntrack_aio.uapi.nfnetlink import NFNLGRP
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
@@ -110,19 +109,9 @@ async def test_malformed_statistics_raise_an_error() -> None:
 
 @pytest.fixture
 def unread_listener(lab: Lab) -> Iterator[socket.socket]:
-    """Open a socket with NETLINK_BROADCAST_ERROR that receives destroy events and is not read."""
-    listener = lab.run(_open_listener)
+    listener = lab.run(open_reliable_listener)
     yield listener
     listener.close()
-
-
-def _open_listener() -> socket.socket:
-    listener = socket.socket(AF_NETLINK, socket.SOCK_RAW, NETLINK.NETFILTER)
-    listener.bind((0, 0))  # the kernel skips sockets without an address
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-    listener.setsockopt(SOL_NETLINK, NETLINK_OPTION.BROADCAST_ERROR, 1)
-    listener.setsockopt(SOL_NETLINK, NETLINK_OPTION.ADD_MEMBERSHIP, NFNLGRP.CONNTRACK_DESTROY)
-    return listener
 
 
 @pytest.mark.kernel

@@ -52,6 +52,9 @@ class FakeSysctls:
         self._value(name)
         self.values[name] = str(value)
 
+    def check_writable(self, name: str, /) -> None:
+        self._value(name)
+
     def _value(self, name: str) -> str:
         value = self.values.get(name, errno.ENOENT)
         if isinstance(value, int):
@@ -139,6 +142,30 @@ async def test_settings_of_the_machine_need_the_initial_namespace(
         await conn.sysctls.set(**{name: 5})  # type: ignore[arg-type]
     assert caught.value.request == f"set {sysctl_of(name)} to 5"
     assert "Set before it" not in caught.value.hint
+
+
+async def test_check_sets_nothing_and_raises_what_set_would(lab: Lab, conn: Connection) -> None:
+    before = await conn.sysctls.read()
+    await conn.sysctls.check()
+    await conn.sysctls.check(acct=True, udp_timeout=40)
+    assert await conn.sysctls.read() == before
+    with pytest.raises(PermissionDenied, match=r"set .*_max to 5: .*whole machine"):
+        await conn.sysctls.check(acct=True, max=5)
+    with pytest.raises(TypeError, match="acct must be True or False"):
+        await conn.sysctls.check(acct=1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"check\(\) .*it takes the fields of ConntrackSysctls"):
+        await conn.sysctls.check(nonsense=1)  # type: ignore[call-arg]
+    assert await conn.sysctls.read() == before
+
+
+async def test_check_on_the_fake_kernel() -> None:
+    async with FakeKernel().connect() as conn:
+        await conn.sysctls.check(acct=True, max=5)
+        assert (await conn.sysctls.read()).max != 5
+    kernel, _ = kernel_with_sysctls(acct="0")
+    async with kernel.connect() as conn:
+        with pytest.raises(NotSupported, match=r"set .*_dccp_loose to 1"):
+            await conn.sysctls.check(acct=True, dccp_loose=True)
 
 
 async def test_a_value_that_the_kernel_refuses_is_named(lab: Lab, conn: Connection) -> None:

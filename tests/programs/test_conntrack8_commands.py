@@ -16,7 +16,7 @@ import pytest
 from support.conntrack8_commands import Generator
 from support.conntrack8_comparison import difference, lines_difference, lines_of
 from support.conntrack8_worker import Worker
-from support.effort import THOROUGH
+from support.effort import EXAMPLES_FACTOR, thorough_or_quick
 from support.expectations import ftp, ftp6
 from support.lab import Lab
 
@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.program("nft", "nftables"),
 ]
 
-COUNT = 4000 if THOROUGH else 120
+COUNT = thorough_or_quick(500, 120) * EXAMPLES_FACTOR
 """How many command lines of each kind are compared."""
 
 SEED = int(os.environ.get("CONNTRACK_AIO_TEST_SEED", "1"))

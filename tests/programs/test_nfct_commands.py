@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from support.effort import thorough_or_quick
+from support.effort import EXAMPLES_FACTOR, thorough_or_quick
 from support.lab import Lab
 from support.nfct8 import NAMES, Generator, Outcome, Words, outcome_of, run_nfct8, run_own
 from support.programs_on_fake_kernels import ProgramRunner
@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.xdist_group("helpers"),  # all network namespaces share the helpers
 ]
 
-SEEDS = thorough_or_quick(10, 1)
+SEEDS = thorough_or_quick(2, 1) * EXAMPLES_FACTOR
 LINES = 1000
 
 

@@ -51,6 +51,10 @@ _LONG_NAMES = {
 """The long names of options with a letter."""
 
 
+PORTS = ("1", "2", "3", "80", "77")
+"""The ports of command lines; the last one is that of translations."""
+
+
 class Generator:
     """Generates command lines. The same seed generates the same ones."""
 
@@ -381,7 +385,8 @@ class Generator:
             return [option]
         address = self._pick(addresses)
         if self._chance(0.4):
-            address = f"[{address}]:77" if ":" in address else f"{address}:77"
+            port = PORTS[-1]
+            address = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         return [option, address]
 
     def _labels(self, options: Sequence[str], chance: float = 0.05) -> list[str]:
@@ -408,7 +413,7 @@ class Generator:
         return f"{value}/{self._pick(('1', '0xff', '0xffffffff'))}" if self._chance(0.3) else value
 
     def _port(self) -> str:
-        return self._pick(("1", "2", "3", "80")) if self._chance(0.93) else self._pick(_ODD_NUMBERS)
+        return self._pick(PORTS[:4]) if self._chance(0.93) else self._pick(_ODD_NUMBERS)
 
     def _protocol(self, name: str) -> str:
         numbers = {"tcp": "6", "udp": "17", "icmp": "1", "sctp": "132", "gre": "0x2f"}

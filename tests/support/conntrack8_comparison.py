@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from conntrack_aio import __version__
 
+from .conntrack8_commands import PORTS
 from .conntrack8_worker import Result
 
 _OURS = f"conntrack v{__version__} (conntrack_aio)"
@@ -25,10 +26,13 @@ _VARYING = re.compile(
 _IDS = re.compile(r"\bid=\d{6,}|<id>\d+|\[start=.*?\]|<start>\d+")
 _TIME = re.compile(r"^\[\d+\.[\d ]{6}\]")
 
-_RANDOM_PORT = re.compile(r"(\[UNREPLIED\] src=\S+ dst=\S+ sport=\d+ dport=)\d{3,}")
+_RANDOM_PORT = re.compile(
+    rf"(\[UNREPLIED\] src=\S+ dst=\S+ sport=\d+ dport=)(?!(?:{'|'.join(PORTS)})\b)\d+"
+)
 """The port of replies to a new entry, which the kernel chooses if the reply tuple is in use.
 
-Below port 512 it chooses another one below 512. The generator gives ports of one or two digits.
+Below port 512 it chooses another one below 512. One of the generator's own ports is that of a
+command.
 """
 
 _NOT_SAVED = re.compile(r"(?<= -[ng] )\[?([^] ]+)\]?:\d+(?= |$)| -m \d+$| -m \d+(?= --label-add)")

@@ -26,7 +26,8 @@ TIMEOUT_FACTOR: Final = 10 if GUEST else 1
 """The factor by which all time limits of the tests are longer."""
 
 EXAMPLES_FACTOR: Final = int(os.environ.get("CONNTRACK_AIO_TEST_TIMES", "1"))
-"""The factor by which Hypothesis tries more examples; ``--hypothesis-seed`` repeats them."""
+"""The factor by which Hypothesis tries more examples, and by which more random command lines are
+compared with other programs. ``--hypothesis-seed`` repeats the examples."""
 
 
 def examples(count: int) -> int:

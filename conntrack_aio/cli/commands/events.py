@@ -17,6 +17,7 @@ def add(commands: Commands) -> None:
         "events",
         _run,
         commands.json,
+        commands.numeric,
         help="print the events of flows as they occur",
         description="Print the events of flows as they occur, one per line, until interrupted.",
     )
@@ -53,4 +54,4 @@ async def _events(options: argparse.Namespace) -> None:
             from ..hints import report_for_events
 
             await report_for_events(conn, stream)
-        await print_events(stream, options)
+        await print_events(stream, options, numeric=options.numeric)

@@ -103,6 +103,7 @@ def _add_changing(group: Commands) -> None:
         "create",
         connected(_create, _check_creation),
         *shared,
+        group.dry_run,
         help="create an expectation",
         description="Create an expectation, and print it as the kernel then has it. The source "
         "in the TUPLE may have no port, with the meaning of --any-sport.",
@@ -113,6 +114,7 @@ def _add_changing(group: Commands) -> None:
         "update",
         connected(_update, _check_name),
         *shared,
+        group.dry_run,
         help="change the timeout of an expectation",
         description="Change the timeout of an expectation; nothing else of it can be changed. "
         "Fail if there is none with exactly this tuple.",
@@ -343,10 +345,14 @@ async def _create(conn: Connection, options: argparse.Namespace) -> None:
     from ..failures import CommandError
     from ..object_lines import print_one
 
+    wanted, helper, zone = options.expectation, options.helper, options.zone
     try:
-        created = await conn.expectations.create(
-            options.expectation, helper=options.helper, zone=options.zone
-        )
+        if options.dry_run:
+            from ..planned_changes import expectation_to_create
+
+            created = await expectation_to_create(conn, wanted, helper=helper, zone=zone)
+        else:
+            created = await conn.expectations.create(wanted, helper=helper, zone=zone)
     except AlreadyExists as error:
         raise CommandError(
             f"{error.request}: there is one with this tuple; to change its timeout: "
@@ -359,32 +365,32 @@ async def _update(conn: Connection, options: argparse.Namespace) -> None:
     from ..object_lines import print_one
 
     found = await conn.expectations.get(options.tuple, zone=options.zone)
-    await conn.expectations.update(found, timeout=options.timeout, zone=options.zone)
+    if not options.dry_run:
+        await conn.expectations.update(found, timeout=options.timeout, zone=options.zone)
     found.timeout = options.timeout
     print_one(options, found, _NOUN, "updated")
 
 
 async def _delete(conn: Connection, options: argparse.Namespace) -> None:
     from ..confirmation import confirm_many
-    from ..object_lines import print_objects
-    from ..summaries import count_of, report_summary
+    from ..object_lines import print_all
+    from ..summaries import count_of
 
     if options.tuple:
         found = [await conn.expectations.get(options.tuple, zone=options.zone)]
     else:
         found = [each for each in await conn.expectations.list() if each.helper == options.helper]
-    count = count_of(len(found), _NOUN)
     if options.dry_run:
-        print_objects(options, found)
-        report_summary(options, f"{count} would be deleted")
+        print_all(options, found, _NOUN, "deleted")
         return
-    confirm_many(options, len(found), f"delete {count}", "nothing was deleted")
+    confirm_many(
+        options, len(found), f"delete {count_of(len(found), _NOUN)}", "nothing was deleted"
+    )
     if options.tuple:
         await conn.expectations.delete(found[0], zone=options.zone)
     else:
         await conn.expectations.delete_by_helper(options.helper)
-    print_objects(options, found)
-    report_summary(options, f"{count} deleted")
+    print_all(options, found, _NOUN, "deleted")
 
 
 async def _flush(conn: Connection, options: argparse.Namespace) -> None:

@@ -26,6 +26,7 @@ def add(commands: Commands) -> None:
         _run,
         commands.netns,
         commands.json,
+        commands.numeric,
         help="print one flow, which a tuple names",
         description="Print the flow whose entry has a tuple in either direction, as the original "
         "or as the reply tuple. The kernel looks it up; nothing else is read.",
@@ -50,6 +51,12 @@ def add(commands: Commands) -> None:
         help="the tuple is that of a packet, as it was seen on either side of a translation: if no "
         "entry has it, look for the tuple of its reply",
     )
+    command.add_argument(
+        "--reset-counters",
+        action="store_true",
+        help="set the counters of the flow to zero as it is read, and print what they were; fail "
+        "if another entry takes its tuple in between, whose counters may then be reset",
+    )
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -61,6 +68,7 @@ async def _get(options: argparse.Namespace) -> None:
     from ...codec.json_lines import to_json
     from ...connecting import connect
     from ..aligned import printable
+    from ..label_texts import LabelTexts
     from ..looking_up import look_up
     from ..output import write_line
 
@@ -72,4 +80,10 @@ async def _get(options: argparse.Namespace) -> None:
             direction=options.direction,
             packet=options.packet,
         )
-        write_line(to_json(flow) if options.json else printable(str(flow)))
+        if options.reset_counters:
+            flow = await conn.get(flow, reset_counters=True)
+    if options.json:
+        write_line(to_json(flow))
+        return
+    line = printable(str(flow))
+    write_line(line if options.numeric else LabelTexts().in_lines(line))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ..durations import FORMS, parse_policy_timeout
@@ -14,7 +13,7 @@ from ..value_arguments import number, parse_family, parse_protocol
 
 if TYPE_CHECKING:
     from ...connection import Connection
-    from ...model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
+    from ...model.helpers import ExpectPolicy, HelperStatus
 
 _NOUN = "user-space helper"
 _STATUS: Final = ("enabled", "disabled")
@@ -83,6 +82,7 @@ def _add_changing(group: Commands) -> None:
         "update",
         connected(_update, _check_update),
         *shared,
+        group.dry_run,
         help="change a helper",
         description="Change the given values of a helper, and print it as the kernel then has it. "
         "Fail if there is none with this name, family and protocol. Policies must have the same "
@@ -207,12 +207,13 @@ async def _create(conn: Connection, options: argparse.Namespace) -> None:
         private_data_length=options.private_data_length,
         status=_status_of(options),
     )
-    if options.dry_run:
-        await _check_creation(conn, helper)
-        print_one(options, helper, _NOUN, "would be created")
-        return
     try:
-        created = await conn.helpers.create(helper)
+        if options.dry_run:
+            from ..planned_changes import helper_to_create
+
+            created = await helper_to_create(conn, helper)
+        else:
+            created = await conn.helpers.create(helper)
     except AlreadyExists as error:
         raise CommandError(
             f"{error.request}: there is one with this name, family and protocol; "
@@ -221,37 +222,27 @@ async def _create(conn: Connection, options: argparse.Namespace) -> None:
     print_one(options, created, _NOUN, "created")
 
 
-async def _check_creation(conn: Connection, helper: UserspaceHelper) -> None:
-    """Check that there is no such helper.
-
-    :raises CommandError: when there is one.
-    """
-    from ...errors import NotFound
-    from ..failures import CommandError
-
-    with suppress(NotFound):
-        await conn.helpers.get(*helper.key)
-        raise CommandError("there is one with this name, family and protocol")
-
-
 async def _update(conn: Connection, options: argparse.Namespace) -> None:
     from ..object_lines import print_one
 
     key = _key_of(options)
-    await conn.helpers.update(
-        *key, queue=options.queue, policies=options.policies, status=_status_of(options)
-    )
-    print_one(options, await conn.helpers.get(*key), _NOUN, "updated")
+    queue, policies, status = options.queue, options.policies, _status_of(options)
+    if options.dry_run:
+        from ..planned_changes import helper_to_update
+
+        updated = await helper_to_update(conn, key, queue=queue, policies=policies, status=status)
+    else:
+        await conn.helpers.update(*key, queue=queue, policies=policies, status=status)
+        updated = await conn.helpers.get(*key)
+    print_one(options, updated, _NOUN, "updated")
 
 
 async def _delete(conn: Connection, options: argparse.Namespace) -> None:
     from ..object_lines import print_one
 
     found = await conn.helpers.get(*_key_of(options))
-    if options.dry_run:
-        print_one(options, found, _NOUN, "would be deleted")
-        return
-    await conn.helpers.delete(*found.key)
+    if not options.dry_run:
+        await conn.helpers.delete(*found.key)
     print_one(options, found, _NOUN, "deleted")
 
 

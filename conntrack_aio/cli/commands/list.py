@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from ..arguments import parse_columns, parse_count, parse_file, parse_sort_columns
-from ..parsing import Commands
+from ..parsing import Commands, Parser
 from ..running import run_async
 
 _DESCRIPTION: Final = (
@@ -30,6 +30,7 @@ def add(commands: Commands) -> None:
         description=_DESCRIPTION,
     )
     command.explains_columns = True
+    _add_sources(command)
     command.add_argument(
         "--columns",
         type=parse_columns,
@@ -61,8 +62,8 @@ def add(commands: Commands) -> None:
         "-n",
         "--numeric",
         action="store_true",
-        help="print ports and all digits of numbers at a terminal, too; elsewhere they are always "
-        "printed",
+        help="print labels by number, also those that have a name in connlabel.conf; and print "
+        "ports and all digits of numbers at a terminal, too: elsewhere they are always printed",
     )
     command.add_argument(
         "--verbose",
@@ -85,7 +86,38 @@ def add(commands: Commands) -> None:
     )
 
 
+def _add_sources(command: Parser) -> None:
+    """Add the options that select another dump of the kernel."""
+    sources = command.add_mutually_exclusive_group()
+    sources.add_argument(
+        "--dying",
+        action="store_true",
+        help="print the flows that have ended and that the kernel still keeps, because a reliable "
+        "event stream has not received their destroy event; before Linux 5.19 also those that "
+        "something in the kernel refers to",
+    )
+    sources.add_argument(
+        "--unconfirmed",
+        action="store_true",
+        help="print the flows whose first packet is still on its way through the kernel; there "
+        "are none since Linux 5.19, which has no list of them",
+    )
+    sources.add_argument(
+        "--reset-counters",
+        action="store_true",
+        help="set the counters of each flow to zero as it is read, and print what they were; with "
+        "a MATCH, only those of the flows that match. If another entry takes the tuple of such a "
+        "flow in between, the counters of that entry are reset. If the command is interrupted, or "
+        "cannot print, the counters that were read and not printed are lost",
+    )
+
+
 def _run(options: argparse.Namespace) -> None:
+    if options.reset_counters and options.limit is not None:
+        # The flows are read and reset some at a time: others than those printed would be, too.
+        options.parser.error(
+            "argument --limit: not allowed with --reset-counters; select the flows by a MATCH"
+        )
     if options.reverse:
         if not options.sort:
             options.parser.error("argument --reverse: needs --sort")
@@ -124,11 +156,11 @@ async def _list(options: argparse.Namespace) -> None:
 async def _list_to_file(options: argparse.Namespace) -> None:
     from ...connecting import connect
     from ..arrow_files import write_arrow, write_parquet
-    from ..progress import dump_progress
+    from ..selected_flows import list_progress, selected_flows
 
     async with connect(netns=options.netns) as conn:
-        async with conn.dump(options.match).columns(addresses="text") as batches:
-            with await dump_progress(conn, options.match, quiet=options.quiet):
+        async with selected_flows(conn, options).columns(addresses="text") as batches:
+            with await list_progress(conn, options):
                 if options.arrow is not None:
                     await write_arrow(batches, options.arrow)
                 else:

@@ -28,6 +28,7 @@ def add(commands: Commands) -> None:
         _run,
         commands.netns,
         commands.json,
+        commands.dry_run,
         help="print and set the settings of connection tracking",
         description="Print the settings of connection tracking in a network namespace, all or "
         "those that are named, and set those that have a value.",
@@ -54,9 +55,15 @@ def _run(options: argparse.Namespace) -> None:
 
 async def _sysctl(options: argparse.Namespace, names: list[str], changes: dict[str, int]) -> None:
     from ...connecting import connect
-    from ..settings import print_settings, set_settings
+    from ..settings import check_settings, print_settings, set_settings
+    from ..summaries import count_of, report_summary
 
     async with connect(netns=options.netns) as conn:
-        if changes:
+        planned = changes if options.dry_run else {}
+        if planned:
+            await check_settings(conn, planned)
+        elif changes:
             await set_settings(conn, changes)
-        await print_settings(conn, names, json=options.json, explain=options.explain)
+        await print_settings(conn, names, planned, json=options.json, explain=options.explain)
+        if planned:
+            report_summary(options, f"{count_of(len(planned), 'setting')} would be set")

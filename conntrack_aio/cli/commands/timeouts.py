@@ -103,6 +103,7 @@ def _add_changing(group: Commands) -> None:
             verb,
             connected(action, _check_policy),
             *shared,
+            group.dry_run,
             help=f"{verb} a policy",
             description=description,
             epilog=_EPILOG,
@@ -117,6 +118,7 @@ def _add_changing(group: Commands) -> None:
         "update",
         connected(_update),
         *shared,
+        group.dry_run,
         help="change some timeouts of a policy",
         description="Change the given timeouts of a policy, keep its others, and print it as the "
         "kernel then has it. Fail if there is no policy of this name.",
@@ -155,6 +157,7 @@ def _add_defaults(group: Commands) -> None:
         connected(_set_defaults, _check_defaults),
         group.netns,
         group.json,
+        group.dry_run,
         help="change default timeouts",
         description="Change the given default timeouts of a protocol, keep the others, and print "
         "all of them. Policies keep their timeouts.",
@@ -291,7 +294,12 @@ async def _create(conn: Connection, options: argparse.Namespace) -> None:
     from ..object_lines import print_one
 
     try:
-        created = await conn.timeouts.create(options.policy)
+        if options.dry_run:
+            from ..planned_changes import policy_to_create
+
+            created = await policy_to_create(conn, options.policy)
+        else:
+            created = await conn.timeouts.create(options.policy)
     except AlreadyExists as error:
         raise CommandError(
             f"{error.request}: there is one of this name; `timeouts update` changes some of its "
@@ -303,7 +311,13 @@ async def _create(conn: Connection, options: argparse.Namespace) -> None:
 async def _replace(conn: Connection, options: argparse.Namespace) -> None:
     from ..object_lines import print_one
 
-    print_one(options, await conn.timeouts.replace(options.policy), _NOUN, "replaced")
+    if options.dry_run:
+        from ..planned_changes import policy_to_replace
+
+        replaced = await policy_to_replace(conn, options.policy)
+    else:
+        replaced = await conn.timeouts.replace(options.policy)
+    print_one(options, replaced, _NOUN, "replaced")
 
 
 async def _update(conn: Connection, options: argparse.Namespace) -> None:
@@ -312,22 +326,27 @@ async def _update(conn: Connection, options: argparse.Namespace) -> None:
     policy = await conn.timeouts.get(options.name)
     proto = protocol_text(policy.proto)
     timeouts = _timeouts_of(options, _class_of(proto), proto)
-    print_one(options, await conn.timeouts.update(policy.name, timeouts), _NOUN, "updated")
+    if options.dry_run:
+        from ..planned_changes import policy_to_update
+
+        updated = policy_to_update(policy, timeouts)
+    else:
+        updated = await conn.timeouts.update(policy.name, timeouts)
+    print_one(options, updated, _NOUN, "updated")
 
 
 async def _delete(conn: Connection, options: argparse.Namespace) -> None:
     from ...errors import NotFound, ResourceBusy
-    from ..object_lines import print_objects
+    from ..object_lines import print_all
     from ..output import report_after_interrupt
-    from ..summaries import count_of, report_summary
+    from ..summaries import count_of
 
     if options.unused:
         found = [policy for policy in await conn.timeouts.list() if not policy.in_use]
     else:
         found = [await conn.timeouts.get(options.name)]
     if options.dry_run:
-        print_objects(options, found)
-        report_summary(options, f"{count_of(len(found), _NOUN)} would be deleted")
+        print_all(options, found, _NOUN, "deleted")
         return
     deleted: list[TimeoutPolicy] = []
     try:
@@ -343,8 +362,7 @@ async def _delete(conn: Connection, options: argparse.Namespace) -> None:
         if deleted:
             report_after_interrupt(f"not finished: {count_of(len(deleted), _NOUN)} deleted")
         raise
-    print_objects(options, deleted)
-    report_summary(options, f"{count_of(len(deleted), _NOUN)} deleted")
+    print_all(options, deleted, _NOUN, "deleted")
 
 
 async def _defaults(conn: Connection, options: argparse.Namespace) -> None:
@@ -359,15 +377,26 @@ async def _defaults(conn: Connection, options: argparse.Namespace) -> None:
 
 
 async def _set_defaults(conn: Connection, options: argparse.Namespace) -> None:
-    proto = options.proto
-    await conn.timeouts.set_defaults(options.values, proto=_number_of(proto))
-    await _print_defaults(conn, options, proto)
+    number = _number_of(options.proto)
+    if not options.dry_run:
+        await conn.timeouts.set_defaults(options.values, proto=number)
+        await _print_defaults(conn, options, options.proto)
+        return
+    from ..planned_changes import defaults_to_set
+    from ..summaries import report_summary
+
+    _write_defaults(options, await defaults_to_set(conn, options.values, number), number)
+    report_summary(options, f"default timeouts of {options.proto} would be changed")
 
 
 async def _print_defaults(conn: Connection, options: argparse.Namespace, proto: str) -> None:
+    number = _number_of(proto)
+    timeouts = await conn.timeouts.get_defaults(_class_of(proto), proto=number)
+    _write_defaults(options, timeouts, number)
+
+
+def _write_defaults(options: argparse.Namespace, timeouts: ProtocolTimeouts, proto: int) -> None:
     from ..object_lines import default_timeouts_line
     from ..output import write_line
 
-    number = _number_of(proto)
-    timeouts = await conn.timeouts.get_defaults(_class_of(proto), proto=number)
-    write_line(default_timeouts_line(timeouts, number, json=options.json))
+    write_line(default_timeouts_line(timeouts, proto, json=options.json))

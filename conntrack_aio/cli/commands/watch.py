@@ -33,6 +33,7 @@ def add(commands: Commands) -> None:
         "watch",
         _run,
         commands.json,
+        commands.numeric,
         help="print the changes of the table as they occur; short flows may not appear",
         description=f"{_DESCRIPTION} {_MERGED} {_FORM}",
     )

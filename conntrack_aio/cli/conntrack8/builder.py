@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from socket import AF_INET, AF_INET6
 from typing import Final
 
@@ -91,7 +92,12 @@ class CommandBuilder:
             self.set(**{field: before or GivenNAT()})
             return
         name, port = values.split_endpoint(text)
-        self.set(**{field: GivenNAT(self._plain_address(option, name), port)})
+        address = self._plain_address(option, name)
+        self.set(**{field: GivenNAT(address, port)})
+        if option == "any-nat" and address.version == 4:
+            # In the program the address takes the place of that of `-s`, and the number of its
+            # family that of its first byte. So with most other options nothing matches.
+            self._set_in("orig", src=IPv4Address(bytes([AF_INET]) + address.packed[1:]))
 
     def _plain_address(self, option: str, text: str) -> IPAddress:
         """Parse an address for an option that takes no mask.

@@ -12,6 +12,7 @@ from ...model.flow import Flow
 from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPInfo
 from ...model.tuples import Tuple
 from .commands import Command, GivenNAT
+from .options import COMPARED
 from .protocols import BY_NUMBER, ICMP, ICMPV6
 from .tuple_values import TupleValues
 from .values import IPAddress
@@ -26,15 +27,6 @@ NAMED_STATUS: Final = (
     *(Status.OFFLOAD, Status.HW_OFFLOAD),
 )
 """The status bits that ``-u`` has words for."""
-
-
-_COMPARED: Final = frozenset(
-    (
-        *("src", "dst", "reply-src", "reply-dst", "protonum", "mark", "secmark"),
-        *("status", "id", "zone", "orig-zone", "reply-zone", "label"),
-    )
-)
-"""The options whose values the program compares with entries all at once."""
 
 
 def selector(command: Command) -> FlowTest:
@@ -145,8 +137,8 @@ def _nat_and_label_tests(command: Command) -> Iterator[FlowTest]:
     if (dst_nat := command.dst_nat) is not None:
         yield lambda flow: _is_translated(flow, dst_nat, source=False)
     if (any_nat := command.any_nat) is not None:
-        # With an address and one of these options, nothing matches in the program.
-        never = any_nat.address is not None and bool(command.given & _COMPARED)
+        # With an IPv6 address and one of these options, nothing matches in the program.
+        never = isinstance(any_nat.address, IPv6Address) and bool(command.given & COMPARED)
         yield (
             lambda flow: (
                 not never

@@ -159,4 +159,12 @@ def check_options(action: Action, given: frozenset[str], options: Iterable[Check
             raise invalid(f"Illegal option `--{name}' with this command")
 
 
+COMPARED: Final = frozenset(
+    (
+        *("src", "dst", "reply-src", "reply-dst", "protonum", "mark", "secmark"),
+        *("status", "id", "zone", "orig-zone", "reply-zone", "label"),
+    )
+)
+"""The options whose values the program compares with entries all at once."""
+
 CHECKED: Final = tuple(Checked(option.name, option.accepted, option.needed) for option in OPTIONS)

@@ -15,6 +15,7 @@ from .options import (
     ACTION_CODES,
     BY_CODE,
     CHECKED,
+    COMPARED,
     IGNORED_CODE,
     LONG_OPTIONS,
     SHORT_OPTIONS,
@@ -71,7 +72,15 @@ def parse(arguments: Sequence[str]) -> Command:
             protocol_options.add(code)
             builder.set_protocol_value(code, argument or "")
     _check(builder, frozenset(protocol_options))
+    _settle_any_nat(builder)
     return builder.command
+
+
+def _settle_any_nat(builder: CommandBuilder) -> None:
+    """Forget the source that the address of ``-j`` has set, if the program does not compare it."""
+    command = builder.command
+    if command.any_nat is not None and not command.given & COMPARED:
+        builder.set(orig=command.orig._replace(src=None))
 
 
 def _last_argument(reader: OptionReader) -> str:

@@ -92,6 +92,54 @@ def test_one_is_created_changed_and_deleted(lab: Lab) -> None:
     assert not found(lab)
 
 
+def test_a_dry_run_creates_and_changes_nothing(lab: Lab) -> None:
+    create(lab, MASTER)
+    arguments = ("expect", "create", *DATA, *OF_MASTER, "--timeout", "50", "--dry-run")
+    status, out, err = run(lab, *arguments)
+    assert (status, err) == (0, "conntrack-aio: 1 expectation would be created\n")
+    assert out.startswith("tcp 10.1.0.1 -> 10.0.0.1:2000 timeout=50 ")
+    assert not found(lab)
+    run(lab, "expect", "create", *DATA, *OF_MASTER)
+    status, out, err = run(lab, *arguments)
+    assert (status, out) == (1, "")
+    assert "there is one with this tuple" in err
+    status, out, err = run(lab, "expect", "update", *DATA, "--timeout", "7", "--dry-run")
+    assert (status, err) == (0, "conntrack-aio: 1 expectation would be updated\n")
+    assert "timeout=7 " in out
+    (kept,) = found(lab)
+    assert kept.timeout is not None
+    assert kept.timeout > 7
+    assert run(lab, "expect", "delete", "--helper", "ftp", "--dry-run").err == (
+        "conntrack-aio: 1 expectation would be deleted\n"
+    )
+    assert run(lab, "expect", "flush", "--all", "--dry-run").err == (
+        "conntrack-aio: 1 expectation would be deleted\n"
+    )
+    assert found(lab) == [kept]
+
+
+@pytest.mark.parametrize(
+    ("master", "more", "status", "message"),
+    [
+        ("tcp 10.0.0.9:1000 10.1.0.1:21", [], 1, "no entry has the tuple tcp 10.0.0.9:1000"),
+        ("tcp 10.0.0.8:1000 10.1.0.1:21", [], 1, "its master has no helper"),
+        (str(MASTER.orig), ["--zone", "9"], 1, "in zone 9; zone 0 has one"),
+        (str(MASTER.orig), ["--helper", "a" * 16], 2, "argument --helper: "),
+        ("tcp [fd00::1]:1000 [fd00::2]:21", [], 2, "the family of its master"),
+    ],
+)
+def test_a_dry_run_fails_as_the_creation_would(
+    lab: Lab, master: str, more: list[str], status: int, message: str
+) -> None:
+    create(lab, MASTER, Flow.tcp("10.0.0.8", 1000, "10.1.0.1", 21, timeout=600))
+    for dry_run in (["--dry-run"], []):
+        ran = run(lab, "expect", "create", *DATA, "--master", master, *more, *dry_run)
+        assert (ran.status, ran.out) == (status, "")
+        if dry_run:
+            assert message in ran.err
+    assert not found(lab)
+
+
 def test_all_fields_are_set(lab: Lab) -> None:
     create(lab, MASTER)
     status, _, err = run(

@@ -72,6 +72,27 @@ def test_a_dry_run_creates_and_deletes_nothing(machine: Machine) -> None:
     assert machine.helpers()
 
 
+def test_a_dry_run_updates_nothing(machine: Machine) -> None:
+    machine.run(*CREATE, "--queue", "3", "--private-data-length", "8")
+    before = machine.helpers()
+    update = ("update", "ftp", "ipv4", "tcp")
+    limits = ("--policy", "control:7:70", "--policy", "data:7:70")
+    arguments = (*update, "--queue", "4", "--status", "enabled", *limits)
+    status, out, err = machine.run(*arguments, "--dry-run")
+    assert (status, err) == (0, "conntrack-aio: 1 user-space helper would be updated\n")
+    assert machine.helpers() == before
+    assert machine.run(*arguments).out == out
+    for wrong in (("--policy", "data:7:70"), ("--policy", "data:7:70", "--policy", "control:7:70")):
+        status, out, err = machine.run(*update, *wrong, "--dry-run")
+        assert (status, out) == (1, "")
+        assert "its policies must be, in this order: control, data" in err
+        assert machine.run(*update, *wrong).status == 1
+    assert machine.run("update", "tftp", *update[2:], "--queue", "1", "--dry-run").status == 1
+    status, _, err = machine.run("create", "n" * 16, *CREATE[2:], "--dry-run")
+    assert status == 2
+    assert "argument NAME" in err
+
+
 def test_helpers_are_selected_by_name_family_and_protocol(machine: Machine) -> None:
     for key in (("ftp", "ipv4", "tcp"), ("ftp", "ipv6", "tcp"), ("tftp", "ipv4", "udp")):
         assert machine.run("create", *key, "--policy", "data:1:60").status == 0

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from support.command import run_process
+from support.command import do, run_process
 from support.lab import Lab
 
 from conntrack_aio import ConntrackSysctls
@@ -35,6 +35,26 @@ def test_settings_are_set_and_printed(lab: Lab) -> None:
     )
     for name, value in (("acct", "1"), ("udp_timeout", "40"), ("tcp_loose", "0")):
         assert lab.read_sysctl(f"nf_conntrack_{name}").strip() == value
+
+
+def test_a_dry_run_sets_nothing(lab: Lab) -> None:
+    arguments = ("acct=1", "udp_timeout=40", "tcp_loose", "--dry-run")
+    assert run_process(lab, "sysctl", *arguments) == (
+        0,
+        f"{PREFIX}acct = 1\n{PREFIX}udp_timeout = 40\n{PREFIX}tcp_loose = 1\n",
+        "conntrack-aio: 2 settings would be set\n",
+    )
+    line = run_process(lab, "sysctl", "events=auto", "--dry-run", "--json", "--quiet")
+    assert (json.loads(line.out)["value"], line.err) == ("auto", "")
+    for name, value in (("acct", "0"), ("udp_timeout", "30"), ("events", "1")):
+        assert lab.read_sysctl(f"nf_conntrack_{name}").strip() == value
+    settings = do(lab, lambda conn: conn.sysctls.read())
+    missing = next(name for name in SETTINGS if getattr(settings, name) is None)
+    for wrong in (f"{missing}=1", "max=100"):  # the limit is that of the whole machine
+        for dry_run in (["--dry-run"], []):
+            status, out, err = run_process(lab, "sysctl", wrong, *dry_run)
+            assert (status, out) == (1, "")
+            assert err.startswith(f"conntrack-aio: set {PREFIX}{wrong.replace('=', ' to ')}: ")
 
 
 def test_nothing_is_set_if_one_argument_is_wrong(lab: Lab) -> None:

@@ -71,6 +71,50 @@ def test_a_policy_is_created_updated_replaced_and_deleted(lab: Lab) -> None:
     assert not policies(lab)
 
 
+def test_a_dry_run_changes_no_policy(lab: Lab) -> None:
+    arguments = ("web", "ipv4", "tcp", "established=2h")
+    status, out, err = run(lab, "timeouts", "create", *arguments, "--dry-run")
+    assert (status, err) == (0, "conntrack-aio: 1 timeout policy would be created\n")
+    assert not policies(lab)
+    created = run(lab, "timeouts", "create", *arguments).out
+    assert created == out.replace("\n", " rules=0\n")
+    before = policies(lab)
+
+    status, out, err = run(lab, "timeouts", "create", *arguments, "--dry-run")
+    assert (status, out) == (1, "")
+    assert "there is one of this name; `timeouts update` changes" in err
+    for verb, rest in (
+        ("replace", ("web", "ipv4", "tcp", "close=5")),
+        ("update", ("web", "close=6")),
+    ):
+        status, planned, err = run(lab, "timeouts", verb, *rest, "--dry-run")
+        assert (status, err) == (0, f"conntrack-aio: 1 timeout policy would be {verb}d\n")
+        assert policies(lab) == before
+        assert run(lab, "timeouts", verb, *rest).out == planned
+        before = policies(lab)
+    status, out, err = run(lab, "timeouts", "replace", "web", "ipv6", "tcp", "--dry-run")
+    assert (status, out) == (1, "")
+    assert "its family and its protocol cannot change" in err
+    assert run(lab, "timeouts", "replace", "web", "ipv6", "tcp").status == 1
+    assert run(lab, "timeouts", "update", "none", "close=6", "--dry-run").status == 1
+    for name in ("", "n" * 32):
+        ran = run(lab, "timeouts", "create", name, "ipv4", "tcp", "--dry-run")
+        assert (ran.status, ran.out) == (2, "")
+    assert policies(lab) == before
+
+
+def test_a_dry_run_changes_no_default_timeouts(lab: Lab) -> None:
+    before = run(lab, "timeouts", "defaults", "udp").out
+    arguments = ("timeouts", "set-defaults", "udp", "replied=77")
+    status, out, err = run(lab, *arguments, "--dry-run")
+    assert (status, err) == (0, "conntrack-aio: default timeouts of udp would be changed\n")
+    assert out.endswith(" replied=77\n")
+    assert run(lab, "timeouts", "defaults", "udp").out == before
+    assert run(lab, *arguments) == (0, out, "")
+    json_line = run(lab, *arguments, "--dry-run", "--json", "--quiet")
+    assert json.loads(json_line.out)["timeouts"]["replied"] == 77
+
+
 def test_the_protocol_generic_is_every_other(lab: Lab) -> None:
     assert run(lab, "timeouts", "create", "rest", "ipv6", "generic", "timeout=3").status == 0
     policy = policies(lab)["rest"]

@@ -72,6 +72,23 @@ def selected(line: str) -> set[str]:
     return found
 
 
+def test_an_address_of_any_nat_takes_the_place_of_the_source_before_it() -> None:
+    for line, names in (
+        (f"-L -j {C}", {"snat", "dnat"}),
+        (f"-L -j {C} -s {A}", {"snat", "dnat"}),
+        (f"-L -s {A} -j {C}", set[str]()),
+        (f"-L -p udp -j {C}", set[str]()),
+        (f"-L -j {C} -p udp -s {A} --dport 53", {"snat", "dnat"}),
+        # The program compares the source with 2.0.2.1.
+        (f"-L -s {A} --mask-src 0.0.0.255 -j {C}", {"snat", "dnat"}),
+        (f"-L -s {B} --mask-src 0.0.0.255 -j {C}", {"snat", "dnat"}),
+        (f"-L -s {A} --mask-src 255.0.0.0 -j {C}", set[str]()),
+        (f"-L -j {C} -s {B} --mask-src 0.0.0.255", set[str]()),
+        ("-L -j 2001:db8::1 -s fd00::1", set[str]()),
+    ):
+        assert selected(line) == names, line
+
+
 def test_selected_entries() -> None:
     everything = set(FLOWS)
     ipv4 = everything - {"v6"}
