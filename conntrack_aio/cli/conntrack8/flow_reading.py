@@ -59,11 +59,8 @@ async def for_each_batch(
     :param consume: the function.
     """
     if names_entry(command) and command.table is Table.CONNTRACK and "zero" not in command.given:
-        try:
-            flow = await conn.get(complete_tuple(command), zone=command.zone)
-        except NotFound:
-            return
-        if matches(flow):
+        flow = await named_flow(conn, command)
+        if flow is not None and matches(flow):
             await consume([flow])
         return
     async with await _dump(conn, command) as dump:
@@ -71,6 +68,22 @@ async def for_each_batch(
             selected = [flow for flow in flows if matches(flow)]
             if selected:
                 await consume(selected)
+
+
+async def named_flow(conn: Connection, command: Command) -> Flow | None:
+    """Return the flow with the tuple and the zone of a command, as a dump reports it.
+
+    :param conn: the connection.
+    :param command: the command, which gives a complete tuple.
+    :return: ``None`` if there is none.
+    """
+    try:
+        flow = await conn.get(complete_tuple(command), zone=command.zone)
+    except NotFound:
+        return None
+    if flow.use is not None:
+        flow.use -= 1  # that of the request, which ctnetlink_get_conntrack() takes
+    return flow
 
 
 async def _dump(conn: Connection, command: Command) -> Dump[Flow]:

@@ -100,6 +100,16 @@ def test_an_entry_is_created_listed_updated_and_deleted(lab: Lab) -> None:
     assert run(lab, "-C").stdout == "0\n"
 
 
+def test_an_entry_that_is_read_by_itself_is_printed_as_in_a_dump(lab: Lab) -> None:
+    """The kernel also counts the use of a request for one entry, except in the dump of a table."""
+    run(lab, "-I", *UDP, "-t", "1000")
+    assert run(lab, "-G", *UDP).stdout.endswith(" use=2\n")
+    assert run(lab, "-L", *UDP, "-w", "0").stdout.endswith(" use=1\n")
+    assert run(lab, "-D", *UDP).stdout.endswith(" use=1\n")
+    run(lab, "-I", *UDP, "-t", "1000", "-w", "7")
+    assert run(lab, "-D", *UDP, "-w", "7").stdout.endswith(" use=1\n")
+
+
 def test_statuses_that_are_to_be_clear_select_entries(lab: Lab) -> None:
     """conntrack(8) deletes the whole table."""
     run(lab, "-I", *UDP, "-t", "1000", "-u", "SEEN_REPLY,ASSURED")
