@@ -63,9 +63,13 @@ async def for_each_batch(
         if flow is not None and matches(flow):
             await consume([flow])
         return
+    read_singly = "zero" in command.given
     async with await _dump(conn, command) as dump:
         async for flows in dump.batches():
             selected = [flow for flow in flows if matches(flow)]
+            if read_singly:
+                for flow in selected:
+                    _count_uses_as_dump(flow)
             if selected:
                 await consume(selected)
 
@@ -81,9 +85,17 @@ async def named_flow(conn: Connection, command: Command) -> Flow | None:
         flow = await conn.get(complete_tuple(command), zone=command.zone)
     except NotFound:
         return None
-    if flow.use is not None:
-        flow.use -= 1  # that of the request, which ctnetlink_get_conntrack() takes
+    _count_uses_as_dump(flow)
     return flow
+
+
+def _count_uses_as_dump(flow: Flow) -> None:
+    """Leave out the use of a flow by the request that read it alone.
+
+    ``ctnetlink_get_conntrack()`` holds the entry while it reports it.
+    """
+    if flow.use is not None:
+        flow.use -= 1
 
 
 async def _dump(conn: Connection, command: Command) -> Dump[Flow]:
