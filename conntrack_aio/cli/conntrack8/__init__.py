@@ -32,8 +32,8 @@ Selecting entries
   that ``-c 0`` selects entries without one, and another number selects none. The program ignores
   the option.
 - IPv6 addresses of ``-n``, ``-g`` and ``-j`` select entries. The program ignores them.
-- A destination of an ICMP flow is not translated because its id or type differs between the
-  directions. To the program it is.
+- An ICMP flow is translated only if an address is. To the program, each one that a NAT rule could
+  have translated is, because its type differs between the directions.
 - ``-U`` with ports of DCCP selects no entry whose ports the kernel does not report, as kernels
   without DCCP do. The program selects all of them.
 
@@ -48,6 +48,8 @@ Changing entries
   program then deletes instead.
 - ``-U`` of several entries prints all of them as they are after the update. The program prints and
   counts only some.
+- ``-U`` fails for an entry in a zone, because the program does not send the zone. If an entry
+  outside of zones has the same tuple, the program changes that one instead.
 - ``--label-del`` with the label 127 alone clears this label. The program clears all labels.
 - ``-I expect`` creates an expectation of the protocol and ports that are given. The program always
   creates one of the protocol 40, without ports.
