@@ -20,8 +20,8 @@ from support import flows
 from support.lab import Lab
 from support.processes import NEW, Process, count_subscribers, wait_until
 
-from conntrack_aio import Connection, connect
-from conntrack_aio.model.protocols import TCP
+from conntrack_aio import Connection, Match, connect
+from conntrack_aio.model.protocols import TCP, UDP
 
 pytestmark = [
     pytest.mark.kernel,
@@ -167,6 +167,15 @@ async def is_complete(both: Both, *, own: bool) -> bool:
 async def joined_values(both: Both) -> None:
     for option in ("--dst-nat=10.244.1.6", "-g10.244.1.6"):
         assert await both.left(f"-D {option}") == (16 - 4, 16 - 1)
+
+
+@check("`-Lp udp`, `-Dp udp`")
+async def joined_letters(both: Both) -> None:
+    await fill(both.conn)
+    udp = len(await both.conn.list(Match(proto=UDP)))
+    assert 0 < udp < 16
+    assert await both.listed("-Lp udp") == (16, udp)
+    assert await both.left("-Dp udp") == (0, 16 - udp)
 
 
 @check("`-D -s 10.0.0.70/`")

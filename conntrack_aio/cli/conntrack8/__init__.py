@@ -11,6 +11,9 @@ Arguments
 - A value that is joined to an option whose value is optional is used, as in ``-n192.0.2.1``,
   ``--src-nat=192.0.2.1``, ``--label-del=web`` and ``-Fexpect``. The program ignores it. So it
   deletes all flows with a translated source, clears all labels, and flushes another table.
+- Letters that are joined to an action and name no table are options, as in ``-Lo extended`` and
+  ``-Dp udp``, and as version 1.4.9 reads them. Version 1.4.7 ignores them, and so lists or deletes
+  all entries.
 - ``ADDRESS/`` without a number of bits is an invalid netmask. The program takes it for ``/0``,
   which selects all addresses.
 
@@ -29,8 +32,8 @@ Selecting entries
   that ``-c 0`` selects entries without one, and another number selects none. The program ignores
   the option.
 - IPv6 addresses of ``-n``, ``-g`` and ``-j`` select entries. The program ignores them.
-- A destination of an ICMP flow is not translated because its id or type differs between the
-  directions. To the program it is.
+- An ICMP flow is translated only if an address is. To the program, each one that a NAT rule could
+  have translated is, because its type differs between the directions.
 - ``-U`` with ports of DCCP selects no entry whose ports the kernel does not report, as kernels
   without DCCP do. The program selects all of them.
 
@@ -45,7 +48,11 @@ Changing entries
   program then deletes instead.
 - ``-U`` of several entries prints all of them as they are after the update. The program prints and
   counts only some.
+- ``-U`` fails for an entry in a zone, because the program does not send the zone. If an entry
+  outside of zones has the same tuple, the program changes that one instead.
 - ``--label-del`` with the label 127 alone clears this label. The program clears all labels.
+- ``-I expect`` creates an expectation of the protocol and ports that are given. The program always
+  creates one of the protocol 40, without ports.
 - ``-o save`` writes the mark, the labels and the ports of a translation, too, so that ``-R``
   restores them. It writes a timeout for an offloaded flow.
 - ``-o xml`` escapes ``&``, ``<`` and ``>`` in names and in security contexts. The output of the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from socket import AF_INET
 
 from ...connection import Connection
-from ...model.expectations import Expectation
+from ...model.expectations import ALL_ONES, Expectation
 from ...model.tuples import Tuple
 from .commands import Command
 from .entry_writer import EntryWriter
@@ -35,13 +35,18 @@ async def get_expectation(conn: Connection, command: Command) -> int:
 async def create_expectation(conn: Connection, command: Command) -> int:
     """Create an expectation, and return the exit status.
 
-    The kernel gives a new expectation the timeout of its helper, whatever the program sends.
+    The kernel gives a new expectation the timeout of its helper, whatever the program sends. It
+    ignores the mask of the destination.
     """
     proto = command.proto or 0
+    mask = _to_tuple(command.mask, proto)
+    mask.dst = ALL_ONES[type(mask.dst)]
+    if mask.dport is not None:
+        mask.dport = 0xFFFF
     expectation = Expectation(
         master=_to_tuple(command.orig, proto),
         tuple=_to_tuple(command.expected, proto),
-        mask=_to_tuple(command.mask, proto),
+        mask=mask,
     )
     await conn.expectations.create(expectation)
     return OK

@@ -10,10 +10,9 @@ from ...model.flow import Flow
 from ..running import runs_without_event_loop
 from .commands import Command
 from .entry_writer import EntryWriter
-from .flow_reading import for_each_batch
+from .flow_reading import for_each_batch, named_flow
 from .matching import names_entry_without_zone, selector
 from .messages import OK, report
-from .named_entries import complete_tuple
 
 
 async def delete_flows(conn: Connection, command: Command) -> int:
@@ -30,21 +29,12 @@ async def delete_flows(conn: Connection, command: Command) -> int:
 
     if names_entry_without_zone(command):
         # Walking the table takes the kernel longer than all that this program does.
-        named = await _named_flow(conn, command)
-        if named is not None:
-            await delete([named])
+        flow = await named_flow(conn, command)
+        if flow is not None and selector(command)(flow):
+            await delete([flow])
             return writer.count
     await for_each_batch(conn, command, selector(command), delete)
     return writer.count
-
-
-async def _named_flow(conn: Connection, command: Command) -> Flow | None:
-    """Return the flow outside of zones that a command names; ``None`` if there is none."""
-    try:
-        flow = await conn.get(complete_tuple(command))
-    except NotFound:
-        return None
-    return flow if selector(command)(flow) else None
 
 
 async def _deleted(conn: Connection, flows: list[Flow]) -> AsyncIterator[Flow]:

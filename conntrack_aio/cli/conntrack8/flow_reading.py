@@ -59,18 +59,43 @@ async def for_each_batch(
     :param consume: the function.
     """
     if names_entry(command) and command.table is Table.CONNTRACK and "zero" not in command.given:
-        try:
-            flow = await conn.get(complete_tuple(command), zone=command.zone)
-        except NotFound:
-            return
-        if matches(flow):
+        flow = await named_flow(conn, command)
+        if flow is not None and matches(flow):
             await consume([flow])
         return
+    read_singly = "zero" in command.given
     async with await _dump(conn, command) as dump:
         async for flows in dump.batches():
             selected = [flow for flow in flows if matches(flow)]
+            if read_singly:
+                for flow in selected:
+                    _count_uses_as_dump(flow)
             if selected:
                 await consume(selected)
+
+
+async def named_flow(conn: Connection, command: Command) -> Flow | None:
+    """Return the flow with the tuple and the zone of a command, as a dump reports it.
+
+    :param conn: the connection.
+    :param command: the command, which gives a complete tuple.
+    :return: ``None`` if there is none.
+    """
+    try:
+        flow = await conn.get(complete_tuple(command), zone=command.zone)
+    except NotFound:
+        return None
+    _count_uses_as_dump(flow)
+    return flow
+
+
+def _count_uses_as_dump(flow: Flow) -> None:
+    """Leave out the use of a flow by the request that read it alone.
+
+    ``ctnetlink_get_conntrack()`` holds the entry while it reports it.
+    """
+    if flow.use is not None:
+        flow.use -= 1
 
 
 async def _dump(conn: Connection, command: Command) -> Dump[Flow]:

@@ -92,6 +92,11 @@ class OptionReader:
                 return word
         return None
 
+    def read_as_options(self, letters: str) -> None:
+        """Read letters that were joined to a short option as options instead of its argument."""
+        self.index -= 1
+        self._rest = letters
+
     def _find_argument(self) -> bool:
         """Move to the next argument with options, and words that precede it behind it."""
         first, last = self._words

@@ -63,7 +63,7 @@ def parse(arguments: Sequence[str]) -> Command:
             break
         code, argument = found
         if code in ACTION_CODES:
-            _set_action(builder, ACTION_CODES[code][0], _optional_argument(reader, argument))
+            _set_action(builder, ACTION_CODES[code][0], _table_word(reader, argument))
         elif code == IGNORED_CODE:
             warn("WARNING: ignoring -a, deprecated option.")
         elif code in BY_CODE:
@@ -90,10 +90,28 @@ def _last_argument(reader: OptionReader) -> str:
 def _optional_argument(reader: OptionReader, joined: str | None) -> str | None:
     """Return the argument of an option that may have one; ``None`` if it has none.
 
-    :param joined: the argument that is joined to the option, as in ``--src-nat=ADDRESS`` and
-        ``-Fexpect``. The program ignores it, and so acts on more entries than were meant.
+    :param joined: the argument that is joined to the option, as in ``--src-nat=ADDRESS``. The
+        program ignores it, and so acts on more entries than were meant.
     """
     return reader.take_word() if joined is None else joined
+
+
+def _table_word(reader: OptionReader, joined: str | None) -> str | None:
+    """Return the word that names the table of an action; ``None`` if there is none.
+
+    :param joined: what is joined to the action. If it names no table, it is read as options, as in
+        ``-Lo extended``. Version 1.4.9 of the program does so, and version 1.4.7 ignores it.
+    """
+    if joined is None:
+        return reader.take_word()
+    if _last_argument(reader).startswith("--") or _names_table(joined):
+        return joined
+    reader.read_as_options(joined)
+    return None
+
+
+def _names_table(joined: str) -> bool:
+    return len(joined) > 1 and any(table.value.startswith(joined) for table in _TABLES)
 
 
 def _set_action(builder: CommandBuilder, action: Action, word: str | None) -> None:

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from support.command import create
+from support.expectations import ftp
 from support.lab import Lab
 from support.processes import DESTROY, NEW, UPDATE, Process, count_subscribers, wait_until
 
@@ -100,6 +102,17 @@ def test_an_entry_is_created_listed_updated_and_deleted(lab: Lab) -> None:
     assert run(lab, "-C").stdout == "0\n"
 
 
+def test_an_entry_that_is_read_by_itself_is_printed_as_in_a_dump(lab: Lab) -> None:
+    """The kernel also counts the use of a request for one entry, except in the dump of a table."""
+    run(lab, "-I", *UDP, "-t", "1000")
+    assert run(lab, "-G", *UDP).stdout.endswith(" use=2\n")
+    assert run(lab, "-L", *UDP, "-w", "0").stdout.endswith(" use=1\n")
+    assert run(lab, "-L", "-z").stdout.endswith(" use=1\n")
+    assert run(lab, "-D", *UDP).stdout.endswith(" use=1\n")
+    run(lab, "-I", *UDP, "-t", "1000", "-w", "7")
+    assert run(lab, "-D", *UDP, "-w", "7").stdout.endswith(" use=1\n")
+
+
 def test_statuses_that_are_to_be_clear_select_entries(lab: Lab) -> None:
     """conntrack(8) deletes the whole table."""
     run(lab, "-I", *UDP, "-t", "1000", "-u", "SEEN_REPLY,ASSURED")
@@ -123,6 +136,21 @@ def test_keys_and_security_marks_select_entries(lab: Lab) -> None:
     assert run(lab, "-L", "-p", "gre", "--srckey", "2").stdout == ""
     assert run(lab, "-L", "-c", "0").stdout != ""
     assert run(lab, "-L", "-c", "5").stdout == ""
+
+
+def test_the_mask_of_the_destination_of_an_expectation_is_ignored(lab: Lab) -> None:
+    """The kernel ignores it, and reports all ones."""
+    create(lab, ftp())
+    master = ("-p", "tcp", "-s", "10.0.0.1", "-d", "10.0.0.2", "--sport", "1000", "--dport", "21")
+    expected = ("--tuple-src", "10.0.0.1", "--tuple-dst", "10.0.0.2", "-t", "5")
+    ports = ("--tuple-port-src", "0", "--tuple-port-dst", "2000", "--mask-port-src", "0")
+    mask = ("--mask-src", "255.255.0.0", "--mask-dst", "255.0.0.0", "--mask-port-dst", "300")
+    created = run(lab, "-I", "expect", *master, *expected, *ports, *mask)
+    assert (created.returncode, created.stderr) == (0, "")
+    assert (
+        " src=10.0.0.1 dst=10.0.0.2 sport=0 dport=2000 mask-src=255.255.0.0"
+        " mask-dst=255.255.255.255 sport=0 dport=65535 master-src=10.0.0.1"
+    ) in run(lab, "-L", "expect").stdout
 
 
 def test_many_deletes_of_a_file_take_one_dump(lab: Lab) -> None:

@@ -62,6 +62,15 @@ def test_an_optional_argument_is_joined_to_its_option() -> None:
     )
 
 
+def test_a_joined_argument_may_be_read_as_options() -> None:
+    reader = reader_of("word", "-cab1", "-a")
+    assert reader.next() == ("c", "ab1")
+    reader.read_as_options("ab1")
+    assert [reader.next(), reader.next(), reader.next()] == [("a", None), ("b", "1"), ("a", None)]
+    assert reader.next() is None
+    assert reader.arguments[reader.index :] == ["word"]
+
+
 def test_long_options_may_be_shortened() -> None:
     assert read("--al", "--both", "1", "--bothe=2") == (
         [("a", None), ("b", "1"), ("x", "2")],

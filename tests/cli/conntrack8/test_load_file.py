@@ -75,7 +75,7 @@ def test_files_that_are_not_valid(tmp_path: Path) -> None:
         (b"-F\n  ", "Cannot use command `unknown' with --load-file"),
         (b"-L\n-X\n", "unknown option `-X'"),  # all lines are parsed first
         (b"-F expect\n", "Cannot use command `-F expect' with --load-file"),
-        (b"-F\r\n", "unknown type `\r'"),
+        (b"-F\r\n", "unknown option `-F\r'"),
         (b'-D -p "tcp\n', "`tcp\n' unsupported protocol"),
         (b"-D -p " + b"x" * 1024, "Parameter too long!"),
         (b"-D" + b" -m 1" * 127, "too many arguments"),

@@ -161,9 +161,31 @@ def test_a_value_joined_to_an_option_with_an_optional_one_is_used() -> None:
         ("-D --src-nat=", "Invalid IP address `'"),
         ("-U --label-del=nosuch", "unknown label 'nosuch'"),
         ("-U --label-del=", "unknown label ''"),
-        ("-Ffoo", "unknown type `foo'"),
-        ("-Lp tcp", "unknown type `p'"),
-        ("-D=expect", "unknown type `=expect'"),
+        ("--flush=foo", "unknown type `foo'"),
+    ):
+        assert failure(line) == (2, message), line
+
+
+def test_letters_joined_to_an_action_are_options_unless_they_name_a_table() -> None:
+    """Version 1.4.7 ignores them, and version 1.4.9 reads them as options."""
+    for line, same in (
+        ("-Lo extended", "-L -o extended"),
+        ("-Lp tcp --dport 80", "-L -p tcp --dport 80"),
+        ("-Lzo id", "-L -z -o id"),
+        ("-Dp udp", "-D -p udp"),
+        ("-Dn10.0.0.1", "-D -n10.0.0.1"),
+        ("-Ln 10.0.0.1", "-L -n 10.0.0.1"),
+        ("-Em 5 word", "-E -m 5 word"),
+        ("-Lex", "-L expect"),
+        ("-Ldy", "-L dying"),
+    ):
+        assert parsed(line) == parsed(same), line
+    for line, message in (
+        ("-LD", "Invalid commands combination"),
+        ("-Ffoo", "`oo' unsupported protocol"),
+        ("-Fn", "Illegal option `--src-nat' with this command"),
+        ("-Lp", "option `-Lp' requires an argument"),
+        ("-Lx", "unknown option `-Lx'"),
     ):
         assert failure(line) == (2, message), line
 
