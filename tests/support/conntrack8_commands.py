@@ -243,6 +243,8 @@ class Generator:
         return [*options, *self._protocol_filter(), self._labels(("-l",))]
 
     def _deletion(self) -> list[list[str]]:
+        if self._chance(0.2):  # of one tuple, perhaps in several zones
+            return [*self._entry("get"), self._some(["-w", self._pick(("0", "5", "7"))])]
         addresses = _IPV4 if self._chance(0.75) else _IPV6
         options = [self._some(*self._filters(addresses), chance=0.35)]
         if not any(options):

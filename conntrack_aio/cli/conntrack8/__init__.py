@@ -40,9 +40,6 @@ Selecting entries
 Changing entries
 ----------------
 
-- ``-D`` with all values of a direction, and without ``-w``, deletes only the entry outside of
-  zones, if there is one. This takes as long in a large table as in a small one. The program dumps
-  the table, and deletes the entries of all zones. ``-D`` in a file deletes those, too.
 - ``-D`` deletes the entry that it has found. The program names it by its original tuple. If one
   entry has the zone of a direction, this tuple may be the reply tuple of another entry, which the
   program then deletes instead.

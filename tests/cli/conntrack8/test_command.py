@@ -113,6 +113,23 @@ def test_an_entry_that_is_read_by_itself_is_printed_as_in_a_dump(lab: Lab) -> No
     assert run(lab, "-D", *UDP, "-w", "7").stdout.endswith(" use=1\n")
 
 
+@pytest.mark.parametrize("others", [0, 3000])  # a dump without a filter, and with one
+def test_a_complete_tuple_without_a_zone_deletes_the_entries_of_all_zones(
+    lab: Lab, others: int
+) -> None:
+    create(
+        lab, *(Flow.udp("10.0.0.9", port, "10.0.0.8", 53, timeout=600) for port in range(others))
+    )
+    for zone in ((), ("-w", "5"), ("-w", "7")):
+        run(lab, "-I", *UDP, "-t", "1000", *zone)
+    deleted = run(lab, "-D", *UDP, "-w", "7")
+    assert deleted.stdout.count(" zone=7 ") == len(deleted.stdout.splitlines()) == 1
+    deleted = run(lab, "-D", *UDP)
+    assert len(deleted.stdout.splitlines()) == 2
+    assert deleted.stderr.endswith(": 2 flow entries have been deleted.\n")
+    assert run(lab, "-C").stdout == f"{others}\n"
+
+
 def test_statuses_that_are_to_be_clear_select_entries(lab: Lab) -> None:
     """conntrack(8) deletes the whole table."""
     run(lab, "-I", *UDP, "-t", "1000", "-u", "SEEN_REPLY,ASSURED")
