@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.command import create
 from support.expectations import ftp
+from support.flows import tcp
 from support.lab import Lab
 from support.processes import DESTROY, NEW, UPDATE, Process, count_subscribers, wait_until
 
