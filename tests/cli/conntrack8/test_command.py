@@ -118,9 +118,7 @@ def test_an_entry_that_is_read_by_itself_is_printed_as_in_a_dump(lab: Lab) -> No
 def test_a_complete_tuple_without_a_zone_deletes_the_entries_of_all_zones(
     lab: Lab, others: int
 ) -> None:
-    create(
-        lab, *(Flow.udp("10.0.0.9", port, "10.0.0.8", 53, timeout=600) for port in range(others))
-    )
+    create(lab, *(tcp(number) for number in range(others)))
     for zone in ((), ("-w", "5"), ("-w", "7")):
         run(lab, "-I", *UDP, "-t", "1000", *zone)
     deleted = run(lab, "-D", *UDP, "-w", "7")
