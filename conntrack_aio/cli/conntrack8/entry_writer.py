@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 class EntryWriter:
     """Writes entries, and counts them."""
 
-    def __init__(self, command: Command, *, root: str = "") -> None:
+    def __init__(self, command: Command, *, root: str = "", many: bool = False) -> None:
         """Create a writer.
 
         :param command: the command, which has the output options.
         :param root: the root element that precedes the first entry in XML; empty for none.
+        :param many: whether many flows are to be expected: see :class:`Renderer`.
         """
         output = command.output
         # The program prints labels for every option about labels, but never those of a flow that
@@ -36,7 +37,8 @@ class EntryWriter:
             output &= ~OutputOptions.LABELS
         elif command.label_names is not None:
             output |= OutputOptions.LABELS
-        self._renderer = Renderer(output, LabelNames(_label_names(command)))
+        names = LabelNames(_label_names(command))
+        self._renderer = Renderer(output, names, many=many)
         self._root = root
         self.count = 0
 

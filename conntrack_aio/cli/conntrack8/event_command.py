@@ -24,7 +24,7 @@ from ..running import run_async
 from .actions import Action
 from .commands import Command
 from .entry_writer import EntryWriter
-from .matching import kernel_match, selector
+from .matching import beyond_kernel_match, kernel_match, selector
 from .messages import OK, CommandFailure, report, warn
 from .output_options import OutputOptions
 
@@ -47,7 +47,7 @@ _LOSS: Final = (
 def show_events(command: Command) -> int:
     """Print events until SIGINT or SIGTERM, and return the exit status."""
     on_expectations = command.action is Action.EXPECT_EVENT
-    writer = EntryWriter(command, root="expect" if on_expectations else "conntrack")
+    writer = EntryWriter(command, root="expect" if on_expectations else "conntrack", many=True)
     follow = _follow_expectations if on_expectations else _follow_flows
     with _interrupted_by_signals():
         try:
@@ -106,7 +106,8 @@ def _interrupted_by_signals() -> Generator[None]:
 
 async def _follow_flows(command: Command, writer: EntryWriter) -> None:
     types = [] if "ALL" in command.events else [_TYPES[word] for word in sorted(command.events)]
-    matches = selector(command)
+    filtered = bool(command.given - _NO_CONDITIONS)
+    matches = selector(beyond_kernel_match(command) if filtered else command)
     if "event-mask" in command.given and not command.events:
         # All of its words were ignored. As in the program, no type remains.
         types, matches = [EventType.NEW], _none
@@ -118,7 +119,7 @@ async def _follow_flows(command: Command, writer: EntryWriter) -> None:
         connect() as conn,
         conn.events(
             *types,
-            match=kernel_match(command) if command.given - _NO_CONDITIONS else None,
+            match=kernel_match(command) if filtered else None,
             receive_buffer=command.buffer_size or None,
             receive_time=OutputOptions.TIMESTAMP in command.output,
         ) as stream,

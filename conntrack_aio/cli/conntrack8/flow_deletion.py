@@ -17,7 +17,7 @@ from .messages import OK, report
 
 async def delete_flows(conn: Connection, command: Command) -> int:
     """Delete the flows that match, print them, and return how many there were."""
-    writer = EntryWriter(command)
+    writer = EntryWriter(command, many=not runs_without_event_loop())
 
     async def delete(flows: list[Flow]) -> None:
         deleted: list[Flow] = []
@@ -35,7 +35,7 @@ async def delete_flows(conn: Connection, command: Command) -> int:
             await delete([flow])
             if not await conn.count():
                 return writer.count
-    await for_each_batch(conn, command, selector(command), delete)
+    await for_each_batch(conn, command, selector, delete)
     return writer.count
 
 

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from ...errors import NotFound
+from ..running import runs_without_event_loop
 from .actions import Table
 from .commands import Command
 from .entry_writer import EntryWriter
-from .matching import FlowTest, kernel_match, names_entry, selector
+from .matching import FlowTest, beyond_kernel_match, kernel_match, names_entry, selector
 from .messages import FAILED, OK, report
 from .named_entries import complete_tuple, named_tuple
 
@@ -24,12 +25,12 @@ _SMALL_TABLE = 2000
 
 async def list_flows(conn: Connection, command: Command) -> int:
     """Print the flows of a table that match, and return the exit status."""
-    writer = EntryWriter(command, root="conntrack")
+    writer = EntryWriter(command, root="conntrack", many=not runs_without_event_loop())
 
     async def write(flows: list[Flow]) -> None:
         writer.flows(flows)
 
-    await for_each_batch(conn, command, selector(command), write)
+    await for_each_batch(conn, command, selector, write)
     writer.close()
     report(f"{writer.count} flow entries have been shown.")
     return OK
@@ -48,23 +49,25 @@ async def get_flow(conn: Connection, command: Command) -> int:
 async def for_each_batch(
     conn: Connection,
     command: Command,
-    matches: FlowTest,
+    select: Callable[[Command], FlowTest],
     consume: Callable[[list[Flow]], Awaitable[None]],
 ) -> None:
     """Call a function with the flows that match, some at a time.
 
     :param conn: the connection.
     :param command: the command, which names the table.
-    :param matches: tests whether a flow matches.
+    :param select: returns a function that tests whether a flow matches a command.
     :param consume: the function.
     """
     if names_entry(command) and command.table is Table.CONNTRACK and "zero" not in command.given:
         flow = await named_flow(conn, command)
-        if flow is not None and matches(flow):
+        if flow is not None and select(command)(flow):
             await consume([flow])
         return
     read_singly = "zero" in command.given
-    async with await _dump(conn, command) as dump:
+    filtered = await _is_filtered(conn, command)
+    matches = select(beyond_kernel_match(command) if filtered else command)
+    async with _dump(conn, command, filtered=filtered) as dump:
         async for flows in dump.batches():
             selected = [flow for flow in flows if matches(flow)]
             if read_singly:
@@ -98,12 +101,20 @@ def _count_uses_as_dump(flow: Flow) -> None:
         flow.use -= 1
 
 
-async def _dump(conn: Connection, command: Command) -> Dump[Flow]:
+async def _is_filtered(conn: Connection, command: Command) -> bool:
+    """Return whether the library and the kernel select entries of the table."""
+    return (
+        command.table is Table.CONNTRACK
+        and bool(command.given - {"output", "zero"})
+        and await conn.count() > _SMALL_TABLE
+    )
+
+
+def _dump(conn: Connection, command: Command, *, filtered: bool) -> Dump[Flow]:
     if command.table is Table.DYING:
         return conn.dying()
     if command.table is Table.UNCONFIRMED:
         return conn.unconfirmed()
-    filtered = command.given - {"output", "zero"} and await conn.count() > _SMALL_TABLE
     return conn.dump(
         kernel_match(command) if filtered else None, reset_counters="zero" in command.given
     )

@@ -10,6 +10,7 @@ from ...model.enums import Status
 from ...model.flow import Flow
 from ...model.protoinfo import SCTPInfo
 from ...model.update import FlowUpdate
+from ..running import runs_without_event_loop
 from .commands import Command
 from .entry_writer import EntryWriter
 from .errors import errno_of
@@ -22,7 +23,7 @@ from .new_flow import protoinfo_of
 async def update_flows(conn: Connection, command: Command) -> int:
     """Change the flows that match, print them, and return how many were changed."""
     updater = _Updater(conn, command)
-    await for_each_batch(conn, command, identifier(command), updater.update)
+    await for_each_batch(conn, command, identifier, updater.update)
     return updater.count
 
 
@@ -32,7 +33,7 @@ class _Updater:
     def __init__(self, conn: Connection, command: Command) -> None:
         self._conn = conn
         self._command = command
-        self._writer = EntryWriter(command)
+        self._writer = EntryWriter(command, many=not runs_without_event_loop())
 
     @property
     def count(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from socket import AF_INET
 from typing import TYPE_CHECKING, Final
@@ -11,6 +11,7 @@ from ...model.enums import Status
 from ...model.flow import Flow
 from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPInfo
 from ...model.tuples import Tuple
+from .actions import Action
 from .commands import Command, GivenNAT
 from .options import COMPARED
 from .protocols import BY_NUMBER, ICMP, ICMPV6
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ...filters.match import Match
 
 FlowTest = Callable[[Flow], bool]
+AddressAndMask = tuple[IPAddress, IPAddress]
 
 NAMED_STATUS: Final = (
     *(Status.ASSURED, Status.SEEN_REPLY, Status.FIXED_TIMEOUT, Status.EXPECTED),
@@ -176,6 +178,7 @@ def kernel_match(command: Command) -> Match:
     from ...filters.match import Match
 
     conditions: dict[str, object] = {"family": command.family or None, "proto": command.proto}
+    conditions |= _mark_conditions(command)
     networks = {name: (address, mask) for name, address, mask in command.networks}
     for direction, values in (("orig", command.orig), ("reply", command.reply)):
         for end in ("src", "dst"):
@@ -189,6 +192,46 @@ def kernel_match(command: Command) -> Match:
             conditions[f"{direction}_sport"] = values.sport
             conditions[f"{direction}_dport"] = values.dport
     return Match(**conditions)  # type: ignore[arg-type]
+
+
+def beyond_kernel_match(command: Command) -> Command:
+    """Return a command without the values that :func:`kernel_match` has.
+
+    A flow of that match is one that a command is about if it is one that this command is about.
+    Reading a field of each flow of a large table would take as long as writing all of them.
+    """
+    networks = {name: (address, mask) for name, address, mask in command.networks}
+    has_ports = command.proto not in (None, ICMP, ICMPV6)
+
+    def remaining(
+        values: TupleValues, masked: Mapping[str, tuple[IPAddress, IPAddress]]
+    ) -> TupleValues:
+        cleared = {"proto", *(("sport", "dport") if has_ports else ())}
+        for end in ("src", "dst"):
+            is_compared = end not in masked or _network(*masked[end]) is not None
+            if is_compared and not _is_mapped(getattr(values, end)):
+                cleared.add(end)
+        return values._replace(**dict.fromkeys(cleared))
+
+    return command._replace(
+        family=0,
+        orig=remaining(command.orig, networks),
+        reply=remaining(command.reply, {}),
+        mark=None if _mark_conditions(command) else command.mark,
+    )
+
+
+def _mark_conditions(command: Command) -> dict[str, object]:
+    """Return the conditions of a match for the mark; none if its mark means something else."""
+    mark = command.mark
+    # -U sets the mark, and an event may have none. Nothing has bits outside of the mask.
+    if (
+        mark is None
+        or command.action not in (Action.LIST, Action.DELETE)
+        or mark.value & ~mark.mask
+    ):
+        return {}
+    return {"mark": mark.value, "mark_mask": mark.mask}
 
 
 def _network(address: IPAddress, mask: IPAddress) -> IPv4Network | IPv6Network | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from .output_options import OutputOptions
 from .text import flow_text, names_by_bit
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from ...model.flow import Flow
     from ...model.labels import LabelNames
 
-_MANY: Final = 256
-"""The number of flows after which importing and compiling functions is worthwhile."""
-
 
 class Renderer:
     """Renders objects of the model with the output options of one command.
@@ -25,17 +22,19 @@ class Renderer:
     helper, has surrogate escapes for its other bytes.
     """
 
-    def __init__(self, output: OutputOptions, labels: LabelNames) -> None:
+    def __init__(self, output: OutputOptions, labels: LabelNames, *, many: bool = False) -> None:
         """Create a renderer.
 
         :param output: the output options.
         :param labels: the names of the labels. As conntrack(8) does, no labels are printed if there
             are no names at all.
+        :param many: whether compiled functions write the text of flows from their messages.
+            Compiling them takes as long as writing a thousand flows from their fields. The decoder
+            keeps messages while a program does not read fields, so this begins with the first flow.
         """
         self._output = output
         self._names = names_by_bit(labels)
-        self._written = 0
-        """The number of flows that were written as text."""
+        self._many = many
 
     def flows(self, flows: Sequence[Flow], *, command: str = "-A") -> str:
         """Return the lines of flows.
@@ -128,9 +127,8 @@ class Renderer:
         return f"</{root}>\n" if self._output & OutputOptions.XML else ""
 
     def _texts(self, flows: Sequence[Flow]) -> list[str]:
-        """Return the lines of text of flows. Compiled functions write many of them."""
-        self._written += len(flows)
-        if self._written < _MANY:
+        """Return the lines of text of flows."""
+        if not self._many:
             return [flow_text(each, self._output, self._names) for each in flows]
         from ...codec.line_forms import lines_of
         from .text_writer import FlowTextForm

@@ -12,6 +12,7 @@ from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import TYPE_CHECKING, Final
 
+from ...model.address_text import ipv4_texts
 from ...model.enums import Status
 from ...model.flow import Counters, Flow, Timestamp
 from ...model.protocols import DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE
@@ -57,6 +58,11 @@ PORTED: Final = frozenset({TCP, UDP, UDPLITE, SCTP, DCCP})
 NANOSECONDS: Final = 1_000_000_000
 ALL_ONES: Final = (1 << 64) - 1
 """The largest number of seconds or nanoseconds that conntrack(8) prints."""
+# Plain numbers: an operation of enums takes as long as writing a field.
+_EXTENDED: Final = OutputOptions.EXTENDED.value
+_KTIMESTAMP: Final = OutputOptions.KTIMESTAMP.value
+_ID: Final = OutputOptions.ID.value
+_LABELS: Final = OutputOptions.LABELS.value
 _ALL_LABELS: Final = (1 << 128) - 1
 
 
@@ -68,7 +74,8 @@ def flow_text(flow: Flow, output: OutputOptions, names: Mapping[int, str]) -> st
     :param names: the names of the labels, by their bits; none if there is no file of names.
     """
     orig, reply = flow.orig, flow.reply
-    parts = [f"{family_name(orig.src.version)} "] if output & OutputOptions.EXTENDED else []
+    shown: int = output.value
+    parts = [f"{family_name(orig.src.version)} "] if shown & _EXTENDED else []
     parts.append(protocol_text(orig.proto))
     if flow.timeout is not None:
         parts.append(f" {flow.timeout:d}")
@@ -94,14 +101,14 @@ def flow_text(flow: Flow, output: OutputOptions, names: Mapping[int, str]) -> st
     if flow.zone is not None:
         parts.append(f" zone={flow.zone:d}")
     if flow.timestamp is not None:
-        parts.append(_times_text(flow.timestamp, bool(output & OutputOptions.KTIMESTAMP)))
+        parts.append(_times_text(flow.timestamp, bool(shown & _KTIMESTAMP)))
     if flow.helper is not None and flow.helper.name is not None:
         parts.append(f" helper={flow.helper.name}")
     if flow.use is not None:
         parts.append(f" use={flow.use:d}")
-    if output & OutputOptions.ID and flow.id is not None:
+    if shown & _ID and flow.id is not None:
         parts.append(f" id={flow.id:d}")
-    if output & OutputOptions.LABELS and flow.labels is not None and names:
+    if shown & _LABELS and flow.labels is not None and names:
         parts.append(f" {labels_text(flow.labels, names)}")
     return "".join(parts)
 
@@ -145,7 +152,10 @@ def address_text(address: IPAddress) -> str:
 
     That of :class:`str` differs for IPv6 addresses whose first 96 bits are zero.
     """
-    return inet_ntop(AF_INET if address.version == 4 else AF_INET6, address.packed)
+    if address.version == 4:
+        text: str = ipv4_texts[int(address)]
+        return text
+    return inet_ntop(AF_INET6, address.packed)
 
 
 def direction_text(tuple_: Tuple, prefix: str = "") -> str:
@@ -172,11 +182,13 @@ def _counters_text(counters: Counters | None) -> str:
     return f" packets={counters.packets:d} bytes={counters.bytes:d}"
 
 
+@lru_cache(1024)
 def reply_text(status: int) -> str:
     """Return the mark of an entry without a reply, after a space; empty if there was a reply."""
     return "" if status & Status.SEEN_REPLY else " [UNREPLIED]"
 
 
+@lru_cache(1024)
 def protection_text(status: int) -> str:
     """Return why the kernel keeps an entry, after a space. Only one reason is printed."""
     for bit in (Status.HW_OFFLOAD, Status.OFFLOAD, Status.ASSURED):

@@ -12,6 +12,7 @@ import pytest
 from conntrack_aio import Flow, Match, Status, TCPInfo, TCPState, Tuple
 from conntrack_aio.cli.conntrack8 import label_names
 from conntrack_aio.cli.conntrack8.matching import (
+    beyond_kernel_match,
     has_complete_tuple,
     identifier,
     kernel_match,
@@ -66,9 +67,9 @@ def selected(line: str) -> set[str]:
     command = parse(shlex.split(line))
     matches = selector(command)
     found = {name for name, flow in FLOWS.items() if matches(flow)}
-    # The kernel must not leave out what is selected.
-    kernel = kernel_match(command)
-    assert {name for name in found if kernel(FLOWS[name])} == found, line
+    # The kernel must not leave out what is selected, and what it does not compare is compared.
+    kernel, beyond = kernel_match(command), selector(beyond_kernel_match(command))
+    assert {name for name, flow in FLOWS.items() if kernel(flow) and beyond(flow)} == found, line
     return found
 
 
@@ -177,7 +178,11 @@ def test_a_state_of_another_protocol_is_not_selected() -> None:
 
 def test_the_match_of_the_kernel() -> None:
     for line, match in (
-        ("-L -m 5", Match()),
+        ("-L -m 5", Match(mark=5)),
+        ("-D -m 0x5/0xf", Match(mark=5, mark_mask=15)),
+        ("-L -m 0x15/0xf", Match()),  # no flow has such a mark, but to a match it is 5
+        ("-E -m 5", Match()),
+        ("-U -p udp -m 5", Match(proto=17)),
         ("-L -s 10.0.0.1", Match(family=2, orig_src=A)),
         ("-L -s 10.0.0.1/8", Match(family=2, orig_src=IPv4Network("10.0.0.0/8"))),
         ("-L -s 10.0.0.1 --mask-src 0.0.0.255", Match(family=2)),
