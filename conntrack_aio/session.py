@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -14,6 +15,7 @@ from .netlink.socket import NetlinkSocket
 from .netlink.threads import Threads, run_in_thread
 from .registry import Registry
 from .socket_factory import SocketFactory
+from .streams.totals import Totals
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
@@ -65,6 +67,8 @@ class Session:
         self._streams: Registry[EventStream[Any], None] = Registry()
         self._bulks: Registry[BulkOperation[Any], Sequence[Pipeline]] = Registry()
         self._tables: Registry[Table, None] = Registry()
+        self._counters = Totals()
+        """What the closed dumps, streams, tables and bulk operations did."""
 
     # What a few requests do not need is imported when it is used: importing it takes longer than
     # they do.
@@ -74,13 +78,6 @@ class Session:
         from anyio import CapacityLimiter
 
         return CapacityLimiter(_THREADS)
-
-    @cached_property
-    def _counters(self) -> ClientStatistics:
-        """What the closed dumps, streams, tables and bulk operations did."""
-        from .model.client_statistics import ClientStatistics
-
-        return ClientStatistics()
 
     # -- opening and closing ---------------------------------------------------------------
 
@@ -301,24 +298,15 @@ class Session:
 
     def statistics(self) -> ClientStatistics:
         """Return what was done so far, by what is closed and by what is open."""
-        import attrs
-
         from .codec.decoder import count_layouts
+        from .model.client_statistics import ClientStatistics
 
         self.owner.check_process()
         # These references keep an object from being dropped, and counted twice, during the sum.
         dumps, streams = self._dumps.members(), self._streams.members()
         bulks, tables = self._bulks.members(), self._tables.members()
-        total = attrs.evolve(
-            self._counters,
-            requests_offloaded=self.requester.offloaded,
-            layouts=count_layouts(),
-            open_dumps=len(dumps),
-            open_streams=len(streams),
-            open_bulk_operations=len(bulks),
-            open_tables=len(tables),
-            resyncs=self._counters.resyncs + sum(table.resyncs for table, _ in tables),
-        )
+        total = copy(self._counters)
+        total.resyncs += sum(table.resyncs for table, _ in tables)
         _add_requests(total, self.requester)
         for _, receiver in dumps:
             _add_dump(total, receiver)
@@ -326,14 +314,22 @@ class Session:
             _add_stream(total, stream)
         for _, pipelines in bulks:
             _add_requests(total, *pipelines)
-        return total
+        return ClientStatistics(
+            requests_offloaded=self.requester.offloaded,
+            layouts=count_layouts(),
+            open_dumps=len(dumps),
+            open_streams=len(streams),
+            open_bulk_operations=len(bulks),
+            open_tables=len(tables),
+            **vars(total),
+        )
 
     def _on_stream_close(self, stream: EventStream[Any]) -> None:
         self._streams.discard(stream)
         _add_stream(self._counters, stream)
 
 
-def _add_requests(total: ClientStatistics, *clients: Requester | Pipeline) -> None:
+def _add_requests(total: Totals, *clients: Requester | Pipeline) -> None:
     for client in clients:
         total.requests += client.requests
         total.stray_replies += client.stray_replies
@@ -341,14 +337,14 @@ def _add_requests(total: ClientStatistics, *clients: Requester | Pipeline) -> No
         _add_traffic(total, client.socket)
 
 
-def _add_dump(total: ClientStatistics, receiver: DumpReceiver) -> None:
+def _add_dump(total: Totals, receiver: DumpReceiver) -> None:
     """Add what a dump received. Decoded entries are counted as they are decoded."""
     total.stray_replies += receiver.stray_replies
     for socket in receiver.sockets:
         _add_traffic(total, socket)
 
 
-def _add_stream(total: ClientStatistics, stream: EventStream[Any]) -> None:
+def _add_stream(total: Totals, stream: EventStream[Any]) -> None:
     its = stream.statistics()
     total.events_decoded += its.events_decoded
     total.events_lost += its.events_lost
@@ -359,7 +355,7 @@ def _add_stream(total: ClientStatistics, stream: EventStream[Any]) -> None:
     _add_traffic(total, its)
 
 
-def _add_traffic(total: ClientStatistics, traffic: NetlinkSocket | StreamStatistics) -> None:
+def _add_traffic(total: Totals, traffic: NetlinkSocket | StreamStatistics) -> None:
     total.datagrams_received += traffic.datagrams_received
     total.bytes_received += traffic.bytes_received
     total.forged += traffic.forged

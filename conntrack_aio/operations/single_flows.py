@@ -10,13 +10,13 @@ from ..codec.requests import flows as requests
 from ..codec.requests.targets import Target, as_target
 from ..errors import NotFound, ResourceExhausted
 from ..model.flow import Flow
-from ..model.labels import Label, LabelNames, is_name
 from ..model.tuples import IPAddress
 from ..model.values import describe_value
 from ..session import Session
 from .steps import delete_steps, look_up_steps, read_back_steps, run_steps
 
 if TYPE_CHECKING:
+    from ..model.labels import Label, LabelNames
     from ..model.nat import NATRange
     from ..model.update import FlowUpdate
     from .probes import Probes
@@ -42,11 +42,15 @@ class SingleFlows:
     @property
     def label_names(self) -> LabelNames:
         if self._label_names is None:
+            from ..model.labels import LabelNames
+
             self._label_names = LabelNames.read()
         return self._label_names
 
     @label_names.setter
     def label_names(self, names: LabelNames) -> None:
+        from ..model.labels import LabelNames
+
         if not isinstance(names, LabelNames):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"label_names must be LabelNames(…); got {describe_value(names)}")
         self._label_names = names
@@ -101,6 +105,8 @@ class SingleFlows:
 
     def _mask_of(self, labels: tuple[Label, ...]) -> int:
         """Return the bitmap of labels, reading the file of names only if a label is a name."""
+        from ..model.labels import LabelNames, is_name
+
         names = self.label_names if any(map(is_name, labels)) else LabelNames()
         return names.mask(*labels)
 

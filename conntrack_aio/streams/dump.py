@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 from .. import eventloop
 from ..codec.decoder import Datagram, pack_seq
 from ..errors import ConntrackError, DecodeError
-from ..model.client_statistics import ClientStatistics
 from ..netlink.attributes import BytesLike
 from ..netlink.dump_receiver import DumpReceiver
 from ..netlink.exchange import Request
 from ..netlink.messages import Message
 from .iterators import DecodingIterator, MessageDecoder
+from .totals import Totals
 
 if TYPE_CHECKING:
     from ..codec.arrow import Addresses
@@ -104,7 +104,7 @@ class Dump(DecodingIterator[T]):
         receiver: DumpReceiver,
         decoder: MessageDecoder[T],
         predicate: Callable[[T], bool] | None,
-        counters: ClientStatistics,
+        counters: Totals,
         on_close: Callable[[Dump[T]], None],
         processor: EntryProcessor[T] | None = None,
         planner: DumpPlanner[T] | None = None,

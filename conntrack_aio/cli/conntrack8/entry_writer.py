@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...model.labels import LabelNames
 from ..output import write_lines
 from .actions import Action
 from .commands import Command
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from ...model.events import FlowEvent
     from ...model.expectations import Expectation, ExpectEvent
     from ...model.flow import Flow
+    from ...model.labels import LabelNames
 
 
 class EntryWriter:
@@ -37,8 +37,7 @@ class EntryWriter:
             output &= ~OutputOptions.LABELS
         elif command.label_names is not None:
             output |= OutputOptions.LABELS
-        names = LabelNames(_label_names(command))
-        self._renderer = Renderer(output, names, many=many)
+        self._renderer = Renderer(output, _label_names(command), many=many)
         self._root = root
         self.count = 0
 
@@ -74,12 +73,17 @@ class EntryWriter:
         write_lines(header + lines, flush=flush)
 
 
-def _label_names(command: Command) -> dict[str, int] | None:
-    """Return the bits of labels by name, as far as the output needs them.
+def _label_names(command: Command) -> LabelNames | None:
+    """Return the names of labels, as far as the output needs them.
 
     Saved labels have names, without an option about labels. If there is no file with names, they
     are lost without a message, as conntrack(8) loses them.
     """
+    bits = command.label_names
     if OutputOptions.SAVE in command.output and os.path.exists(PATH):
-        return read_label_names()
-    return command.label_names
+        bits = read_label_names()
+    if not bits:
+        return None
+    from ...model.labels import LabelNames
+
+    return LabelNames(bits)

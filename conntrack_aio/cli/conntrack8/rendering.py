@@ -22,18 +22,20 @@ class Renderer:
     helper, has surrogate escapes for its other bytes.
     """
 
-    def __init__(self, output: OutputOptions, labels: LabelNames, *, many: bool = False) -> None:
+    def __init__(
+        self, output: OutputOptions, labels: LabelNames | None, *, many: bool = False
+    ) -> None:
         """Create a renderer.
 
         :param output: the output options.
         :param labels: the names of the labels. As conntrack(8) does, no labels are printed if there
-            are no names at all.
+            are no names at all, which ``None`` means, too.
         :param many: whether compiled functions write the text of flows from their messages.
             Compiling them takes as long as writing a thousand flows from their fields. The decoder
             keeps messages while a program does not read fields, so this begins with the first flow.
         """
         self._output = output
-        self._names = names_by_bit(labels)
+        self._names = {} if labels is None else names_by_bit(labels)
         self._many = many
 
     def flows(self, flows: Sequence[Flow], *, command: str = "-A") -> str:
