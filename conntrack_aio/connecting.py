@@ -117,6 +117,7 @@ _USED_BY_MOST = (
     "conntrack_aio.operations.resets",
     "conntrack_aio.streams.options",
     "conntrack_aio.model.client_statistics",
+    "conntrack_aio.model.labels",
     "conntrack_aio.operations.update_steps",
     "conntrack_aio.codec.event_messages",
     "conntrack_aio.codec.layouts",

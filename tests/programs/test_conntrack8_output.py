@@ -30,7 +30,6 @@ from conntrack_aio import (
     TCPState,
     Tuple,
 )
-from conntrack_aio.cli.conntrack8 import rendering
 from conntrack_aio.cli.conntrack8.output_options import OutputOptions
 from conntrack_aio.cli.conntrack8.rendering import Renderer
 from conntrack_aio.sandbox import traffic
@@ -162,16 +161,13 @@ OUTPUTS = [
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-async def test_flows(
-    lab: Lab, conn: Connection, compiled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rendering, "_MANY", 1 if compiled else 1 << 20)
+async def test_flows(lab: Lab, conn: Connection, compiled: bool) -> None:
     lab.track()
     await fill(conn)
     lab.run(traffic.tcp_exchange)
     lab.run(traffic.ping)
     for words in OUTPUTS:
-        renderer = Renderer(options(words), NAMES)
+        renderer = Renderer(options(words), NAMES, many=compiled)
 
         async def ours(renderer: Renderer = renderer) -> str:
             return renderer.flows(await conn.list())
