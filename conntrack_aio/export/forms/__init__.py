@@ -1,0 +1,1 @@
+"""Forms of records as text: each module writes all kinds of records in one form."""
