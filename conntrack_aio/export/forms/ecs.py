@@ -55,7 +55,7 @@ def _object(record: Record) -> JSON:
     if isinstance(record, EventRecord):
         event = record.event
         return _flow_object(
-            record.time, event.flow, action=f"conntrack-{event.type}", type_=_TYPES[event.type]
+            record.time, event.flow, action=f"conntrack-{event.type.value}", type_=_TYPES[event.type]
         )
     if isinstance(record, FlowRecord):
         found = _flow_object(
