@@ -70,10 +70,14 @@ def _make_link(program: str, link: str) -> None:
 
 def earlier_in_path(link: str) -> str | None:
     """Return the reason why a shell does not start a link by its name; ``None`` if it does."""
-    name = os.path.basename(link)
+    directory, name = os.path.split(link)
     found = shutil.which(name)
+    if found is not None and os.path.realpath(found) == os.path.realpath(link):
+        return None
+    searched = [os.path.realpath(each) for each in os.environ.get("PATH", "").split(os.pathsep)]
+    if os.path.realpath(directory) not in searched:
+        other = "" if found is None else f"; it starts {found}"
+        return f"{directory} is not in PATH, so that a shell does not find {name} there{other}"
     if found is None:
-        return f"{os.path.dirname(link)} is not in PATH, so that a shell does not find {name}"
-    if os.path.realpath(found) != os.path.realpath(link):
-        return f"a shell starts {found} as {name}, which comes first in PATH"
-    return None
+        return f"{link} cannot be started"
+    return f"a shell starts {found} as {name}, which comes first in PATH"

@@ -23,6 +23,6 @@ def script_of(shell: str, program: str) -> str:
         return make_script(shell, program)
     except ModuleNotFoundError:
         raise CommandError(
-            "this installation has no scripts, as it was not built from a wheel; to make them, it "
-            "needs the package shtab: pip install shtab"
+            "this installation has no scripts, as it was not built from a wheel; install without "
+            "-e or, to make them, install the package shtab"
         ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from ...errors import NotFound
+from ...errors import InvalidRequest, NotFound
 from ..running import runs_without_event_loop
 from .actions import Table
 from .commands import Command
@@ -86,7 +86,7 @@ async def named_flow(conn: Connection, command: Command) -> Flow | None:
     """
     try:
         flow = await conn.get(complete_tuple(command), zone=command.zone)
-    except NotFound:
+    except (NotFound, InvalidRequest):  # the kernel refuses types of ICMP that it does not track
         return None
     _count_uses_as_dump(flow)
     return flow

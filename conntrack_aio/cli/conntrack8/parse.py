@@ -202,7 +202,8 @@ def _check(builder: CommandBuilder, protocol_options: frozenset[str]) -> None:
         check_protocol_options(action, builder.protocol, protocol_options)
     if "zero" in given and command.table is Table.CONNTRACK and given & _FILTERS:
         raise invalid("Can't use -z with filtering parameters")
-    if action is not Action.EXPECT_CREATE:
+    # As in the program, the masks of the other lists are ignored.
+    if action is not Action.EXPECT_CREATE and command.table not in (Table.DYING, Table.UNCONFIRMED):
         for end in ("src", "dst"):
             if f"mask-{end}" in given and end not in given:
                 raise invalid(f"Can't use --mask-{end} without --{end}")

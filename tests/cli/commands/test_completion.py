@@ -47,4 +47,4 @@ def test_without_a_script_the_error_says_how_to_make_it(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("conntrack-aio: this installation has no scripts")
-    assert err.endswith("pip install shtab\n")
+    assert err.endswith("install the package shtab\n")

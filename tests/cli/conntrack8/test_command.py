@@ -129,6 +129,17 @@ def test_a_complete_tuple_without_a_zone_deletes_the_entries_of_all_zones(
     assert run(lab, "-C").stdout == f"{others}\n"
 
 
+@pytest.mark.parametrize("zone", [(), ("-w", "5")])
+def test_a_type_of_icmp_that_is_not_tracked_selects_no_entry(
+    lab: Lab, zone: tuple[str, ...]
+) -> None:
+    icmp = ("-p", "icmp", "-s", "10.0.0.1", "-d", "10.0.0.2", "--icmp-code", "0", "--icmp-id", "8")
+    for action, status, done in (("-D", 1, "deleted"), ("-L", 0, "shown")):
+        result = run(lab, action, *icmp, "--icmp-type", "3", *zone)
+        assert (result.returncode, result.stdout) == (status, "")
+        assert result.stderr.endswith(f": 0 flow entries have been {done}.\n")
+
+
 def test_statuses_that_are_to_be_clear_select_entries(lab: Lab) -> None:
     """conntrack(8) deletes the whole table."""
     run(lab, "-I", *UDP, "-t", "1000", "-u", "SEEN_REPLY,ASSURED")

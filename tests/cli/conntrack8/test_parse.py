@@ -114,6 +114,7 @@ def test_values() -> None:
         ("-L -u ASSURED,!SEEN", "status", GivenStatus(4, 2)),
         ("-L -u UNREPLIED", "status", GivenStatus(0, 2)),
         ("-L -u UNSET", "status", GivenStatus(0, 0)),
+        ("-L dying --mask-src 10.0.0.1", "mask.src", A),
         ("-L -w 5", "zone", 5),
         ("-L --orig-zone 5", "orig.zone", 5),
         ("-L --reply-zone 5", "reply.zone", 5),
