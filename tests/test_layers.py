@@ -47,8 +47,9 @@ LAYERS = {
     "connecting": 12,
     "__init__": 13,
     "testing": 13,
-    "cli": 14,
-    "__main__": 15,
+    "export": 14,
+    "cli": 15,
+    "__main__": 16,
 }
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 ALLOWED = {"anyio", "attrs"} | set(sys.stdlib_module_names)
@@ -211,7 +212,18 @@ def test_no_cycle_is_found_where_there_is_none() -> None:
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_only_anyio_and_attrs_are_imported_from_third_parties(module: Path) -> None:
     others = {name.split(".")[0] for level, name in imports(module) if level == 0}
+    if package_of(module) == "export":  # it names the public interface as programs do
+        others.discard(PACKAGE.name)
     assert others <= ALLOWED
+
+
+@pytest.mark.parametrize(
+    "module", [module for module in MODULES if package_of(module) == "export"], ids=str
+)
+def test_exports_use_the_public_interface_alone(module: Path) -> None:
+    assert imported_packages(module) == set()
+    own = {name for level, name in imports(module) if not level and name.startswith(PACKAGE.name)}
+    assert own <= {PACKAGE.name}
 
 
 def test_imports_of_modules_are_seen() -> None:

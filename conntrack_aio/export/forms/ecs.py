@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Final
+from typing import Final, cast
 
 from conntrack_aio import EventType, Flow, Tuple
 
@@ -55,7 +55,10 @@ def _object(record: Record) -> JSON:
     if isinstance(record, EventRecord):
         event = record.event
         return _flow_object(
-            record.time, event.flow, action=f"conntrack-{event.type.value}", type_=_TYPES[event.type]
+            record.time,
+            event.flow,
+            action=f"conntrack-{event.type.value}",
+            type_=_TYPES[event.type],
         )
     if isinstance(record, FlowRecord):
         found = _flow_object(
@@ -95,9 +98,7 @@ def _base(time: int, action: str, type_: list[str]) -> JSON:
 
 def _gap(record: LostRecord) -> JSON:
     found = _base(record.time, "conntrack-lost", ["info"])
-    event = found["event"]
-    assert isinstance(event, dict)
-    event |= {"kind": "pipeline_error", "outcome": "failure"}
+    _part(found, "event").update(kind="pipeline_error", outcome="failure")
     lost: JSON = {"records": record.records}
     if record.events is not None:
         lost["events"] = record.events
@@ -138,6 +139,11 @@ def _flow_object(time: int, flow: Flow, *, action: str, type_: list[str]) -> JSO
     }
 
 
+def _part(found: JSON, name: str) -> JSON:
+    """Return an object inside an object."""
+    return cast("JSON", found[name])
+
+
 def _end(tuple_: Tuple, end: str) -> JSON:
     """Return the address and the port of an end of a tuple."""
     found: JSON = {"ip": _address_text(getattr(tuple_, end))}
@@ -155,12 +161,9 @@ def _address_text(address: object) -> str:
 def _add_traffic(found: JSON, orig: Traffic | None, reply: Traffic | None) -> None:
     """Add what passed: the source sends in the original direction."""
     for name, traffic in (("source", orig), ("destination", reply)):
-        end = found[name]
-        assert isinstance(end, dict)
         if traffic is not None:
-            end |= {"packets": traffic.packets, "bytes": traffic.bytes}
-    network = found["network"]
-    assert isinstance(network, dict)
+            _part(found, name).update(packets=traffic.packets, bytes=traffic.bytes)
+    network = _part(found, "network")
     counted = [each for each in (orig, reply) if each is not None]
     if counted:
         network["packets"] = sum(each.packets for each in counted)
@@ -168,9 +171,7 @@ def _add_traffic(found: JSON, orig: Traffic | None, reply: Traffic | None) -> No
 
 
 def _add_times(found: JSON, record: FlowRecord) -> None:
-    event, own = found["event"], found["conntrack"]
-    assert isinstance(event, dict)
-    assert isinstance(own, dict)
+    event, own = _part(found, "event"), _part(found, "conntrack")
     if record.start is not None:
         event["start"] = utc_text(record.start)
         event["duration"] = record.duration
