@@ -15,8 +15,8 @@ _DESCRIPTION: Final = (
     "well-known ports have names and numbers of bytes are rounded, unless --numeric is given; "
     "elsewhere they are the lines that `events` prints, too, which --json and --columns change. "
     "A line of the table is as long as the terminal permits: columns are left out, and long cells "
-    "are cut, which `…` shows. Without --json, report on standard error which settings hide the "
-    "counters or times that are asked for."
+    "are cut, which `…` shows. Report on standard error which settings hide the counters that the "
+    "MATCH has conditions on and, without --json, the counters or times that are asked for."
 )
 
 
@@ -141,6 +141,7 @@ def _run(options: argparse.Namespace) -> None:
 
 async def _list(options: argparse.Namespace) -> None:
     from ...connecting import connect
+    from ..hidden_conditions import report_hidden_conditions, settings_read_by
     from ..listing import print_flows
     from ..output import flush_output
 
@@ -150,12 +151,17 @@ async def _list(options: argparse.Namespace) -> None:
             flush_output()  # the flows precede the report where both go to one terminal
             from ..hints import report_for_list
 
+            hiding |= settings_read_by(options.match)
             await report_for_list(conn, None if options.verbose else hiding)
+        else:
+            flush_output()
+            await report_hidden_conditions(conn, options)
 
 
 async def _list_to_file(options: argparse.Namespace) -> None:
     from ...connecting import connect
     from ..arrow_files import write_arrow, write_parquet
+    from ..hidden_conditions import report_hidden_conditions
     from ..selected_flows import list_progress, selected_flows
 
     async with connect(netns=options.netns) as conn:
@@ -169,3 +175,5 @@ async def _list_to_file(options: argparse.Namespace) -> None:
             from ..hints import report_for_list
 
             await report_for_list(conn, None)
+        else:
+            await report_hidden_conditions(conn, options)
