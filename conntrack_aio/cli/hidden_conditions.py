@@ -18,14 +18,11 @@ _COUNTERS: Final = ("counters_orig", "counters_reply")
 """The attributes of a flow that it has only where the kernel counts packets and bytes."""
 
 
-def settings_read_by(match: Match | None) -> set[str]:
+def settings_read_by(match: Match) -> set[str]:
     """Return the settings without which flows lack a value that a match has a condition on.
 
-    :param match: the match, or ``None`` for all flows.
     :returns: fields of :class:`ConntrackSysctls`.
     """
-    if match is None:
-        return set()
     # The modules of filters take long to import; the match has imported them.
     from ..filters.match import compiled_of
     from ..filters.nodes import atoms

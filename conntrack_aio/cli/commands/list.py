@@ -141,7 +141,6 @@ def _run(options: argparse.Namespace) -> None:
 
 async def _list(options: argparse.Namespace) -> None:
     from ...connecting import connect
-    from ..hidden_conditions import report_hidden_conditions, settings_read_by
     from ..listing import print_flows
     from ..output import flush_output
 
@@ -151,17 +150,21 @@ async def _list(options: argparse.Namespace) -> None:
             flush_output()  # the flows precede the report where both go to one terminal
             from ..hints import report_for_list
 
-            hiding |= settings_read_by(options.match)
+            if options.match is not None:
+                from ..hidden_conditions import settings_read_by
+
+                hiding |= settings_read_by(options.match)
             await report_for_list(conn, None if options.verbose else hiding)
-        else:
+        elif options.match is not None and not options.quiet:
             flush_output()
+            from ..hidden_conditions import report_hidden_conditions
+
             await report_hidden_conditions(conn, options)
 
 
 async def _list_to_file(options: argparse.Namespace) -> None:
     from ...connecting import connect
     from ..arrow_files import write_arrow, write_parquet
-    from ..hidden_conditions import report_hidden_conditions
     from ..selected_flows import list_progress, selected_flows
 
     async with connect(netns=options.netns) as conn:
@@ -175,5 +178,7 @@ async def _list_to_file(options: argparse.Namespace) -> None:
             from ..hints import report_for_list
 
             await report_for_list(conn, None)
-        else:
+        elif options.match is not None and not options.quiet:
+            from ..hidden_conditions import report_hidden_conditions
+
             await report_hidden_conditions(conn, options)
