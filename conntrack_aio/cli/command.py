@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Final
@@ -46,8 +47,9 @@ Each is a module of :mod:`.commands`, with an underscore for a dash.
 
 _EPILOG: Final = """\
 Every command but demo, completion and install-links needs CAP_NET_ADMIN: run
-it as root, or give it the capability. `conntrack-aio COMMAND --help` and
-`man conntrack-aio-COMMAND` describe a command.
+it as root, or give it the capability. `conntrack-aio COMMAND --help`,
+`conntrack-aio help COMMAND` and `man conntrack-aio-COMMAND` describe a
+command.
 The command line of conntrack(8) is taken as well, if it begins with an option:
 `conntrack-aio -L -p tcp`. `conntrack-aio nfct ...` takes that of nfct(8). Links
 with the names of these programs take nothing else: see install-links.
@@ -113,8 +115,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     :raises SystemExit: when the arguments are not valid, with status 2; when they ask for
         ``--help`` or ``--version``, with status 0.
     """
+    if not arguments:
+        parser = build_parser()
+        parser.print_help(sys.stderr)
+        text = "the following arguments are required: COMMAND"
+        parser.exit(2, f"\n{parser.prog}: error: {text}\n")
+    if arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
     # The parser of one subcommand is made sooner than that of all.
-    is_command = bool(arguments) and arguments[0] in COMMANDS
+    is_command = arguments[0] in COMMANDS
     options: argparse.Namespace = build_parser(
         arguments[:1] if is_command else COMMANDS
     ).parse_args(arguments)

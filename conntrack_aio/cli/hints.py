@@ -45,6 +45,17 @@ async def report_for_list(conn: Connection, settings: Collection[str] | None) ->
             report(spot)
 
 
+async def report_settings(conn: Connection, settings: Collection[str]) -> None:
+    """Report which of some settings hide something in the namespace.
+
+    :param conn: the connection that reads the settings.
+    :param settings: the settings, as fields of :class:`ConntrackSysctls`.
+    """
+    for spot in await _blind_spots(conn):
+        if spot.setting in settings:
+            report(spot)
+
+
 async def report_for_count(conn: Connection) -> None:
     """Report that the table is empty, unless connections are known to be tracked.
 

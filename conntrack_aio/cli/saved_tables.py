@@ -14,6 +14,7 @@ large table does not have to fit into memory.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from shutil import copyfileobj
@@ -42,6 +43,9 @@ _STANDARD_INPUT: Final = "-"
 
 _LONGEST_LINE: Final = 1 << 20
 """No line of a saved table has this many bytes. Other files may be one endless line."""
+
+_CONNTRACK_SAVE: Final = re.compile(rb"\s*-[AIUD] ")
+"""How each line begins that conntrack(8) writes with ``-o save``."""
 
 _KEPT: Final = 100_000
 """Up to how many flows are kept in memory, about 1 KB each, instead of reading them once more."""
@@ -189,6 +193,12 @@ class SavedTable:
     def _check_first_line(self) -> int:
         if not self._first:
             raise CommandError(f"{self._name}: the file is empty, so it is no saved table")
+        if _CONNTRACK_SAVE.match(self._first):
+            self._refuse(
+                1,
+                "this is the output of `conntrack -o save`; restore it with "
+                "`conntrack-aio -R FILE`",
+            )
         data = self._parse(1, self._first)
         if data.get("format") != FORMAT:
             self._refuse(1, "this is not the first line of a table that `save` wrote")

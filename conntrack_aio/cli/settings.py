@@ -28,13 +28,14 @@ _MODES: Final = {text: mode for mode in EventMode for text in (str(mode.value), 
 def parse_settings(arguments: Sequence[str]) -> tuple[list[str], dict[str, int]]:
     """Return the settings that arguments name, and the values of those that are to be set.
 
-    :param arguments: ``NAME`` or ``NAME=VALUE`` each, with spaces around the sign at will.
+    :param arguments: ``NAME`` or ``NAME=VALUE`` each, with spaces around the sign at will. The sign
+        may be an argument of its own, or be separate from the name or the value.
     :raises ValueError: when there is no such setting, when it cannot be set, when the value is not
         valid, or when a setting is named twice.
     """
     names: list[str] = []
     changes: dict[str, int] = {}
-    for argument in arguments:
+    for argument in _joined(arguments):
         given, sign, value = argument.partition("=")
         name = _setting_named(given.strip())
         if name in names:
@@ -43,6 +44,20 @@ def parse_settings(arguments: Sequence[str]) -> tuple[list[str], dict[str, int]]
         if sign:
             changes[name] = _parse_value(name, value.strip())
     return names, changes
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Join what belongs to one setting: ``acct``, ``=`` and ``1`` are ``acct=1``."""
+    joined: list[str] = []
+    for argument in arguments:
+        last = joined[-1].rstrip() if joined else ""
+        follows_name = argument.startswith("=") and "=" not in last
+        follows_sign = last.endswith("=") and "=" not in argument
+        if last and (follows_name or follows_sign):
+            joined[-1] += argument
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _setting_named(given: str) -> str:

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from ..errors import MatchError
 from ..model.labels import LabelNames
 from ..plain import as_str, describe_value
-from ..suggestions import suggestion
+from ..suggestions import did_you_mean, suggestion
 from .address_values import address_in, parse_network
 from .bit_values import (
     STATUS_KEYWORDS,
@@ -39,6 +40,7 @@ from .fields import (
     FAMILY,
     FIELDS,
     LABEL,
+    PROTO,
     STATE,
     STATUS,
     AddressField,
@@ -76,6 +78,22 @@ class _Token(NamedTuple):
     """The position in the text, counted from 1."""
     kind: str
     """The group of :data:`_TOKEN` that it matches, or ``end`` at the end of the text."""
+
+
+def _hint_for(name: str) -> str:
+    """Return what the error for an unknown field suggests instead.
+
+    The name may be a value whose field is missing: a protocol, an address or a network.
+    """
+    if name.lower() in PROTO.names or name.lower() in PROTO.aliases:
+        return did_you_mean([f"proto {name}"])
+    source = FIELDS["orig.src"]
+    assert isinstance(source, AddressField)
+    with suppress(MatchError):
+        parse_network(source, name)
+        return did_you_mean([f"{source.name} {name}"])
+    known = [*FIELDS, *TRANSLATIONS, *dict.fromkeys(STATUS_KEYWORDS.values())]
+    return suggestion(name, known) or f"; expected one of {', '.join(known)}"
 
 
 class Parser:
@@ -206,8 +224,7 @@ class Parser:
             return parse_status(status)
         field = FIELDS.get(name.text)
         if field is None:
-            known = [*FIELDS, *TRANSLATIONS, *dict.fromkeys(STATUS_KEYWORDS.values())]
-            hint = suggestion(name.text, known) or f"; expected one of {', '.join(known)}"
+            hint = _hint_for(name.text)
             raise self._error(f"unknown field {describe_value(name.text)}{hint}", name.column)
         if self._accept("!="):
             return negate(self._values(field))

@@ -224,6 +224,36 @@ def test_errors_suggest_what_was_meant(
     assert error.splitlines()[-1].startswith(f"{program}: error: {message}")
 
 
+def test_without_arguments_the_help_is_printed_as_an_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse([])
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out) == (2, "")
+    last = "conntrack-aio: error: the following arguments are required: COMMAND\n"
+    assert err == f"{build_parser().format_help()}\n{last}"
+
+
+@pytest.mark.parametrize("command", ["", "list", "expect", "expect create", "install-links"])
+def test_help_is_also_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    texts: list[str] = []
+    for line in (f"help {command}", f"{command} --help"):
+        with pytest.raises(SystemExit) as caught:
+            parse(line.split())
+        assert caught.value.code == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    assert texts[0].startswith(f"usage: conntrack-aio {command}")
+
+
+def test_help_of_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(["help", "lst"])
+    assert caught.value.code == 2
+    assert "invalid choice: 'lst'; did you mean 'list'?" in capsys.readouterr().err
+
+
 def test_every_subcommand_with_a_match_points_to_its_mistake(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -149,6 +149,15 @@ def header(**changes: object) -> str:
             json_lines([flows.tcp(1)]),
             "t: line 1: this is not the first line of a table that `save`",
         ),
+        *(
+            (
+                f"{start}-t 100 -u SEEN_REPLY,ASSURED -s 10.0.0.1 -d 10.0.0.2\n",
+                "t: line 1: this is the output of `conntrack -o save`; restore it with "
+                "`conntrack-aio -R FILE`",
+            )
+            for start in ("-A ", " -D ", "-U ")
+        ),
+        ("-Anything", "t: line 1: this is not JSON"),
         (header(format="other"), "t: line 1: this is not the first line"),
         (header(version=2), "t: line 1: version 2 of the format is not known; expected 1"),
         (header(version=True), "t: line 1: version true of the format"),

@@ -42,3 +42,8 @@ async def _count(options: argparse.Namespace) -> None:
             from ..hints import report_for_count
 
             await report_for_count(conn)
+        if options.match is not None and not options.quiet:
+            flush_output()
+            from ..hidden_conditions import report_hidden_conditions
+
+            await report_hidden_conditions(conn, options)

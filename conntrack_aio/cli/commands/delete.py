@@ -48,10 +48,12 @@ async def _delete(options: argparse.Namespace) -> int | None:
         print_matching,
     )
     from ..ending_connections import has_open_tcp
+    from ..hidden_conditions import report_hidden_conditions
     from ..terminal import is_terminal
 
     match = options.match
     async with connect(netns=options.netns) as conn:
+        await report_hidden_conditions(conn, options)
         if options.dry_run:
             await print_matching(conn, match, options, "deleted")
             return None

@@ -15,8 +15,8 @@ _DESCRIPTION: Final = (
     "well-known ports have names and numbers of bytes are rounded, unless --numeric is given; "
     "elsewhere they are the lines that `events` prints, too, which --json and --columns change. "
     "A line of the table is as long as the terminal permits: columns are left out, and long cells "
-    "are cut, which `…` shows. Without --json, report on standard error which settings hide the "
-    "counters or times that are asked for."
+    "are cut, which `…` shows. Report on standard error which settings hide the counters that the "
+    "MATCH has conditions on and, without --json, the counters or times that are asked for."
 )
 
 
@@ -150,7 +150,16 @@ async def _list(options: argparse.Namespace) -> None:
             flush_output()  # the flows precede the report where both go to one terminal
             from ..hints import report_for_list
 
+            if options.match is not None:
+                from ..hidden_conditions import settings_read_by
+
+                hiding |= settings_read_by(options.match)
             await report_for_list(conn, None if options.verbose else hiding)
+        elif options.match is not None and not options.quiet:
+            flush_output()
+            from ..hidden_conditions import report_hidden_conditions
+
+            await report_hidden_conditions(conn, options)
 
 
 async def _list_to_file(options: argparse.Namespace) -> None:
@@ -169,3 +178,7 @@ async def _list_to_file(options: argparse.Namespace) -> None:
             from ..hints import report_for_list
 
             await report_for_list(conn, None)
+        elif options.match is not None and not options.quiet:
+            from ..hidden_conditions import report_hidden_conditions
+
+            await report_hidden_conditions(conn, options)

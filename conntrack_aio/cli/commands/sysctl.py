@@ -18,7 +18,8 @@ Seconds may be written as 90s, 10m, 1h30m or 2d, and bytes as 8192K or 8M.
 All arguments are checked before anything is set. Then the settings are printed
 as they are now, so what was set is printed, too. Settings that this kernel does
 not have are left out, unless they are named: then the exit status is 1.
-The form `NAME = VALUE` is that of sysctl(8) and sysctl.conf."""
+The form `NAME = VALUE` is that of sysctl(8) and sysctl.conf. It may be one
+argument or several."""
 
 
 def add(commands: Commands) -> None:

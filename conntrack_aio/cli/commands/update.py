@@ -191,12 +191,14 @@ async def _update(options: argparse.Namespace, update: FlowUpdate) -> int | None
     from ...connecting import connect
     from ...model.protocols import PROTOCOL_NAMES
     from ..bulk_changes import Tally, ask_about_matching, change_matching, print_matching
+    from ..hidden_conditions import report_hidden_conditions
     from ..summaries import report_numbers
 
     match = options.match
     proto = protocol_with_state(options)
     able = match if proto is None else _of_protocol(match, proto)
     async with connect(netns=options.netns) as conn:
+        await report_hidden_conditions(conn, options)
         if options.dry_run:
             await print_matching(conn, able, options, "updated")
             return None

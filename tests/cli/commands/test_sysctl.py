@@ -37,6 +37,19 @@ def test_settings_are_set_and_printed(lab: Lab) -> None:
         assert lab.read_sysctl(f"nf_conntrack_{name}").strip() == value
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "acct = 1 udp_timeout = 40 events",
+        "acct= 1 udp_timeout =40 events",
+        "acct=1 udp_timeout = 40 events",
+    ],
+)
+def test_a_setting_and_its_value_may_be_several_arguments(line: str) -> None:
+    changes = {"acct": 1, "udp_timeout": 40}
+    assert parse_settings(line.split()) == (["acct", "udp_timeout", "events"], changes)
+
+
 def test_a_dry_run_sets_nothing(lab: Lab) -> None:
     arguments = ("acct=1", "udp_timeout=40", "tcp_loose", "--dry-run")
     assert run_process(lab, "sysctl", *arguments) == (
@@ -121,11 +134,26 @@ def test_a_setting_that_this_kernel_does_not_have_is_a_failure(lab: Lab) -> None
         ("max=1e5", "max must be a number; got '1e5'"),
         (f"max={1 << 64}", "max must be at most 18446744073709551615"),
         ("=1", "unknown setting ''"),
+        ("= 1", "unknown setting ''"),
     ],
 )
 def test_wrong_arguments_are_errors(argument: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         parse_settings([argument])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("acct = 1 1", "unknown setting '1'"),
+        ("acct = 1 = 1", "unknown setting ''"),
+        ("acct = events=1", "acct must be one of 0, off, false, 1, on, true; got ''"),
+        ("acct =", "acct must be one of"),
+    ],
+)
+def test_separate_signs_join_only_a_name_and_a_value(line: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_settings(line.split())
 
 
 def test_a_setting_is_named_once() -> None:
