@@ -82,7 +82,7 @@ _TEXTS: Final = (
     (frozenset(Action) - {Action.ADD}, errno.EINVAL, "invalid parameters"),
     (_FLOW_CREATION, errno.EEXIST, "Such conntrack exists, try -U to update"),
     (_FLOW_ACCESS, errno.ENOENT, "such conntrack doesn't exist"),
-    (_FLOW_ACCESS, errno.ENOMEM, "not enough memory"),
+    (_FLOW_ACCESS | {Action.ADD}, errno.ENOMEM, "not enough memory"),  # also for a full table
     (frozenset({Action.GET}), errno.EAFNOSUPPORT, "protocol not supported"),
     (_FLOW_CREATION, errno.ETIME, "conntrack has expired"),
     (frozenset({Action.EXPECT_CREATE}), errno.ENOENT, "master conntrack not found"),
