@@ -63,7 +63,9 @@ def test_every_public_name_is_on_one_page() -> None:
 
 
 def test_the_page_of_the_command_is_up_to_date() -> None:
-    if make_command_page.PAGE.read_text(encoding="utf-8") != make_command_page.page():
+    # Where argparse breaks lines depends on the version of Python.
+    written = make_command_page.PAGE.read_text(encoding="utf-8").split()
+    if written != make_command_page.page().split():
         pytest.fail("the page is out of date: run python docs/make_command_page.py", False)
 
 
