@@ -257,7 +257,8 @@ def test_importing_the_package_imports_no_expensive_modules() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     bare = f"import anyio, attrs, sys; print(sorted({expensive!r} & sys.modules.keys()))"
     base = subprocess.run([sys.executable, "-c", bare], capture_output=True, text=True, check=True)
-    assert done.stdout == base.stdout
+    # The library imports anyio only where it is needed, and old versions of anyio import more.
+    assert set(ast.literal_eval(done.stdout)) <= set(ast.literal_eval(base.stdout))
 
 
 def test_importing_the_package_imports_no_submodules() -> None:

@@ -126,7 +126,7 @@ class FlowRecords:
         due = anyio.current_time() + self._interval
         while True:
             events: list[FlowEvent | EventsLost] = []
-            with anyio.move_on_at(due):
+            with anyio.move_on_after(max(0.0, due - anyio.current_time())):
                 events = await stream.receive_batch()
             if records := self._process(events):
                 yield records
