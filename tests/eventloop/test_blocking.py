@@ -111,7 +111,7 @@ def test_what_needs_an_event_loop_says_so(
         await action(conn)
 
     # The second text is that of old versions of anyio.
-    says = pytest.raises(RuntimeError, match="event loop|async library")
+    says = pytest.raises(RuntimeError, match=r"event loop|async library")
     with FakeKernel().installed(), says:
         use(awaited)
 
