@@ -30,14 +30,17 @@ def guarded(action: Callable[[], int | None]) -> int:
     :param action: a function that returns the exit status, or ``None`` for 0.
     """
     try:
-        raise_on_interrupt()
-        with standard_streams():
-            return _run_and_flush(action)
+        try:
+            raise_on_interrupt()
+            with standard_streams():
+                return _run_and_flush(action)
+        finally:
+            exit_on_interrupt()  # as Python exits, it would print a traceback for an interrupt
     except (KeyboardInterrupt, Interrupted):
+        # An interrupt may also have come as the action ended, before its handler was changed.
+        exit_on_interrupt()
         discard_output()
         return INTERRUPTED
-    finally:
-        exit_on_interrupt()  # as Python exits, it would print a traceback for an interrupt
 
 
 def _run_and_flush(action: Callable[[], int | None]) -> int:

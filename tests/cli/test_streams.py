@@ -28,7 +28,7 @@ from support.processes import (
 )
 
 from conntrack_aio import Flow, connect
-from conntrack_aio.cli import main
+from conntrack_aio.cli import failures, main
 from conntrack_aio.cli.failures import guarded
 from conntrack_aio.model.settings import ConntrackSysctls
 
@@ -328,6 +328,21 @@ def test_an_interrupt_while_modules_load_is_quiet(
     assert {"anyio", "argparse", "asyncio", "conntrack_aio.connection"} <= set(names)
     for name in names[:: len(names) // 7]:
         assert run(INTERRUPT_AT=name) == (130, "", ""), name
+
+
+def test_an_interrupt_as_the_action_ends_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the handler is changed, an interrupt raises an exception."""
+    calls: list[None] = []
+
+    def interrupted_once() -> None:
+        calls.append(None)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(failures, "exit_on_interrupt", interrupted_once)
+    monkeypatch.setattr(failures, "discard_output", lambda: None)
+    assert guarded(lambda: 0) == 130
+    assert len(calls) == 2
 
 
 def test_a_process_that_ignores_interrupts_continues(lab: Lab) -> None:

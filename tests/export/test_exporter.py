@@ -1,4 +1,4 @@
-"""Test that every sink gets every record, that a slow one slows nothing, and that gaps are told."""
+"""Test that every sink gets every record, that a slow one slows nothing, and that gaps are reported."""
 
 from __future__ import annotations
 
@@ -137,7 +137,9 @@ async def test_leaving_the_block_writes_what_waits(feed: Feed) -> None:
     assert sink.calls[-1] == "close"
 
 
-async def test_a_stalled_sink_slows_no_other_and_is_told_what_was_dropped(feed: Feed) -> None:
+async def test_a_stalled_sink_slows_no_other_and_gets_the_number_of_dropped_records(
+    feed: Feed,
+) -> None:
     slow, quick = Destination("slow"), Destination("quick")
     slow.stalled = anyio.Event()
     async with Exporter(feed, [slow, quick], queue=3) as exporter:
@@ -157,7 +159,7 @@ async def test_a_stalled_sink_slows_no_other_and_is_told_what_was_dropped(feed: 
     assert slow.numbers == [0, 1, 2, "7 lost", 10]
 
 
-async def test_a_gap_at_the_end_is_told(feed: Feed) -> None:
+async def test_a_gap_at_the_end_is_reported(feed: Feed) -> None:
     sink = Destination()
     sink.stalled = anyio.Event()
     async with Exporter(feed, [sink], queue=2) as exporter:

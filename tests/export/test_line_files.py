@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 def numbered(*numbers: int) -> list[Record]:
-    """Return records that are told apart by a number."""
+    """Return records with different numbers."""
     return [LostRecord(time=TIME, records=number) for number in numbers]
 
 

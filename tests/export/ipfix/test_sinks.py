@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 
 def numbered(*numbers: int) -> list[Record]:
-    """Return flow records that are told apart by the packets of their flows."""
+    """Return flow records with different numbers of packets."""
     record = RECORDS["flow"]
     assert isinstance(record, FlowRecord)
     assert record.orig is not None
