@@ -1,4 +1,4 @@
-"""Test that every sink gets every record, that a slow one slows nothing, and that gaps are reported."""
+"""Every sink gets every record, a slow one slows nothing, and gaps are reported."""
 
 from __future__ import annotations
 
